@@ -1,0 +1,36 @@
+"""2D classification and denoising of cryo-EM particles by Multi-Frequency Vector Diffusion Maps.
+
+The public names below are loaded when they are first asked for, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+# Public name -> the module that defines it. A name must not be that of a submodule, which would hide it once imported.
+_HOME = {
+    "CtfParameters": "records",
+    "NeighborTable": "records",
+    "SteerableCoefficients": "records",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        try:
+            value: object = version("mfvdm_fast")
+        except PackageNotFoundError:  # a checkout that was never installed
+            value = "0.0.0"
+    elif name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, "__version__"})

@@ -1,0 +1,22 @@
+"""The steerable bases by name."""
+
+from __future__ import annotations
+
+from ..records import DiskSupport
+from .disk_harmonics import DiskHarmonics
+from .fourier_bessel import FourierBessel
+from .interface import SteerableBasis
+
+BASES: dict[str, type[DiskHarmonics] | type[FourierBessel]] = {
+    "disk_harmonics": DiskHarmonics,
+    "fourier_bessel": FourierBessel,
+}
+
+
+def make_basis(name: str, box_size: int, support: DiskSupport) -> SteerableBasis:
+    """The basis ``name`` ("disk_harmonics" or "fourier_bessel") for a box and the support of the particle.
+
+    >>> make_basis("disk_harmonics", 33, DiskSupport(14.0, 0.25)).k_max > 0
+    True
+    """
+    return BASES[name](box_size, support.radius_px, support.bandlimit)

@@ -1,0 +1,95 @@
+"""Small checks of arguments that several stages share. Each returns the value in the form the stage works with."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import InputError, ParameterError
+from .records import Images
+
+
+def check_images(name: str, images: ArrayLike) -> Images:
+    """``images`` as a contiguous float32 array (n, L, L); not copied when it is one already.
+
+    Raises InputError when the shape is another, the values are not real numbers, or one is NaN or infinite.
+
+    >>> check_images("images", [[[0, 1], [2, 3]]]).dtype
+    dtype('float32')
+    """
+    array = np.asarray(images)
+    if array.ndim != 3 or array.shape[1] != array.shape[2] or array.shape[1] == 0:
+        raise InputError(f"{name} must have shape (n, L, L), got {array.shape}; give a stack of square images")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} must hold real numbers, got {array.dtype}; convert them to float32 first")
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.ascontiguousarray(array, np.float32)
+        sums = array.sum(axis=(1, 2), dtype=np.float64)  # NaN and infinity survive a sum
+    if not np.isfinite(sums).all():
+        row = int(np.flatnonzero(~np.isfinite(sums))[0])
+        raise InputError(f"{name}[{row}] holds NaN or infinity; leave this particle out, or repair it")
+    return array
+
+
+def check_positive(name: str, value: float) -> float:
+    """``value`` as a float. Raises ParameterError unless it is a finite number above 0.
+
+    >>> check_positive("pixel_size", 3)
+    3.0
+    """
+    number = _number(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ParameterError(f"{name} must be a finite number above 0, got {value!r}")
+    return number
+
+
+def check_fraction(name: str, value: float) -> float:
+    """``value`` as a float. Raises ParameterError unless it lies above 0 and is at most 1.
+
+    >>> check_fraction("energy", 0.99)
+    0.99
+    """
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise ParameterError(f"{name} must be a fraction above 0 and at most 1, got {value!r}")
+    return number
+
+
+def check_whole(name: str, value: int, minimum: int = 1) -> int:
+    """``value`` as an int. Raises ParameterError unless it is a whole number of at least ``minimum``.
+
+    >>> check_whole("n_neighbors", 50)
+    50
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < minimum:
+        raise ParameterError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    return number
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """``value`` itself. Raises ParameterError unless it is one of ``choices``.
+
+    >>> check_choice("preset", "paper", ("default", "paper"))
+    'paper'
+    """
+    if value not in choices:
+        raise ParameterError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _number(value: object) -> float:
+    """``value`` as a float; NaN when it is no number."""
+    if isinstance(value, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,37 @@
+"""Every error the package raises on purpose; each message names the thing, the rule, the value found and the next step."""
+
+from __future__ import annotations
+
+
+class MfvdmError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ParameterError(MfvdmError, ValueError):
+    """A parameter or argument breaks its rule."""
+
+    exit_code = 2
+
+
+class InputError(MfvdmError, ValueError):
+    """An input file or array cannot be used."""
+
+    exit_code = 3
+
+
+class OutputError(MfvdmError, OSError):
+    """An output cannot be written, or exists and would be overwritten."""
+
+    exit_code = 4
+
+
+class SolverError(MfvdmError, RuntimeError):
+    """An iterative method did not reach what the next stage needs."""
+
+    exit_code = 5
+
+
+class MfvdmWarning(UserWarning):
+    """Something the user should look at; the run goes on."""

@@ -1,0 +1,238 @@
+"""Contrast transfer functions in RELION's convention: evaluation, grouping and phase flipping.
+
+CTF = -sin(gamma) exp(-B u^2 / 4) scale, with
+gamma = -pi lambda D(x, y) + (pi/2) Cs lambda^3 u^4 - phase_shift - asin(Q0), D = U c^2 + V s^2 along the astigmatism
+axes (c and s the components of the frequency along and across ``defocus_angle``). Defocus is positive for underfocus,
+the CTF is +Q0 at zero frequency, and frequencies are in 1/Å with x along columns and y along rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import scipy.fft
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ParameterError
+from ..records import CtfParameters, FloatArray, Images, IndexArray
+from ..threads import resolve_threads
+
+_BLOCK_BYTES = 32 << 20  # float64 work space of one block of particles
+
+
+def electron_wavelength(voltage_kv: ArrayLike) -> FloatArray:
+    """Relativistic electron wavelength in Å for accelerating voltages in kV.
+
+    >>> round(float(electron_wavelength(300.0)), 5)
+    0.01969
+    """
+    volts = np.asarray(voltage_kv, dtype=np.float64) * 1e3
+    return 12.2643247 / np.sqrt(volts * (1.0 + 0.978466e-6 * volts))
+
+
+def make_ctf(
+    defocus_u_angstrom: ArrayLike,
+    *,
+    voltage_kv: ArrayLike = 300.0,
+    cs_mm: ArrayLike = 2.7,
+    amplitude_contrast: ArrayLike = 0.1,
+    defocus_v_angstrom: ArrayLike | None = None,
+    defocus_angle: ArrayLike = 0.0,
+    **rest: ArrayLike,
+) -> CtfParameters:
+    """CTF parameters of n particles from numbers or (n,) arrays; V defaults to U, angles are radians.
+
+    ``rest`` takes ``phase_shift`` (radians, 0), ``bfactor_angstrom2`` (0) and ``scale`` (1).
+
+    >>> len(make_ctf([10000.0, 12000.0], voltage_kv=200.0))
+    2
+    """
+    values: dict[str, ArrayLike] = {
+        "voltage_kv": voltage_kv,
+        "cs_mm": cs_mm,
+        "amplitude_contrast": amplitude_contrast,
+        "defocus_u_angstrom": defocus_u_angstrom,
+        "defocus_v_angstrom": defocus_u_angstrom if defocus_v_angstrom is None else defocus_v_angstrom,
+        "defocus_angle": defocus_angle,
+        "phase_shift": 0.0,
+        "bfactor_angstrom2": 0.0,
+        "scale": 1.0,
+    }
+    unknown = sorted(set(rest) - set(values))
+    if unknown:
+        raise ParameterError(f"{unknown[0]!r} is no CTF parameter; the parameters are {', '.join(values)}")
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (values | rest).values()))
+    ctf = CtfParameters(**{name: np.array(column) for name, column in zip(values, columns, strict=True)})
+    check_ctf(ctf)
+    return ctf
+
+
+def check_ctf(ctf: CtfParameters) -> None:
+    """Raise ParameterError naming the first particle whose CTF parameters cannot be right."""
+    rules = (
+        ("voltage_kv", "above 0 kV", lambda v: v > 0, "300 kV is 300, not 300000"),
+        ("voltage_kv", "at most 10000 kV", lambda v: v <= 1e4, "give it in kV, not in volts"),
+        ("cs_mm", "0 or more", lambda v: v >= 0, "give the spherical aberration in mm"),
+        ("amplitude_contrast", "between 0 and 1", lambda v: (v >= 0) & (v <= 1), "usually 0.07 to 0.1 in ice"),
+    )
+    for field in fields(ctf):
+        values = getattr(ctf, field.name)
+        if values.shape != ctf.voltage_kv.shape or values.ndim != 1:
+            raise ParameterError(
+                f"CTF parameter {field.name} has shape {values.shape}, expected ({len(ctf)},): one value per particle"
+            )
+        _check_rule(field.name, values, np.isfinite(values), "a finite number", "correct this row of the input table")
+    for name, rule, holds, hint in rules:
+        values = getattr(ctf, name)
+        _check_rule(name, values, holds(values), rule, hint)
+
+
+def _check_rule(name: str, values: FloatArray, good: NDArray[np.bool_], rule: str, hint: str) -> None:
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ParameterError(f"CTF parameter {name} must be {rule}, got {values[row]:g} for particle {row}; {hint}")
+
+
+def check_pixel_size(pixel_size: float | None) -> float:
+    """``pixel_size`` in Å as a float; ParameterError when it is missing or not positive."""
+    if pixel_size is None:
+        raise ParameterError("pixel_size is missing, and the CTF needs it; give the size of one pixel in Å")
+    if not (np.isfinite(pixel_size) and pixel_size > 0):
+        raise ParameterError(f"pixel_size must be above 0 Å, got {pixel_size:g}; give the size of one pixel in Å")
+    return float(pixel_size)
+
+
+def evaluate_ctf(ctf: CtfParameters, x: ArrayLike, y: ArrayLike) -> FloatArray:
+    """CTF of each particle at the frequencies (x, y) in 1/Å; x and y broadcast to shape s, the result is (n, *s).
+
+    >>> ctf = make_ctf(10000.0, amplitude_contrast=0.1)
+    >>> round(float(evaluate_ctf(ctf, 0.0, 0.0)[0]), 12)
+    0.1
+    """
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    u2 = x * x + y * y
+    columns = {f.name: getattr(ctf, f.name).reshape(-1, *(1,) * x.ndim) for f in fields(ctf)}
+    u, v, angle = (columns[name] for name in ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle"))
+    # U c^2 + V s^2 written as mean defocus and astigmatism: one product less per pixel than the rotated form.
+    half = 0.5 * (u - v)
+    defocus_u2 = 0.5 * (u + v) * u2
+    if np.any(half):
+        defocus_u2 = defocus_u2 + half * (np.cos(2 * angle) * (x * x - y * y) + np.sin(2 * angle) * (2 * x * y))
+    return _transfer(columns, defocus_u2, u2)
+
+
+def _transfer(columns: dict[str, FloatArray], defocus_u2: FloatArray, u2: FloatArray) -> FloatArray:
+    """-sin(gamma) exp(-B u^2 / 4) scale, from defocus times squared frequency."""
+    wavelength = electron_wavelength(columns["voltage_kv"])
+    gamma = (0.5 * np.pi * 1e7) * columns["cs_mm"] * wavelength**3 * u2**2 - np.pi * wavelength * defocus_u2
+    gamma -= columns["phase_shift"] + np.arcsin(columns["amplitude_contrast"])
+    value = np.sin(gamma)
+    value *= -columns["scale"]
+    if np.any(columns["bfactor_angstrom2"]):
+        value *= np.exp(-0.25 * columns["bfactor_angstrom2"] * u2)
+    return value
+
+
+def evaluate_ctf_2d(ctf: CtfParameters, box_size: int, pixel_size: float | None) -> Images:
+    """CTF on the ``rfft2`` grid of an image of ``box_size`` pixels: (n, L, L // 2 + 1) float32, zero frequency first.
+
+    The last axis is x (columns). ``pixel_size`` is in Å. Raises ParameterError for impossible parameters.
+
+    >>> evaluate_ctf_2d(make_ctf(10000.0), 8, 3.0).shape
+    (1, 8, 5)
+    """
+    check_ctf(ctf)
+    step = check_pixel_size(pixel_size)
+    if box_size < 2:
+        raise ParameterError(f"box_size must be at least 2 px, got {box_size}; give the side of the images")
+    x = np.fft.rfftfreq(box_size, step)[None, :]
+    y = np.fft.fftfreq(box_size, step)[:, None]
+    out = np.empty((len(ctf), y.size, x.size), dtype=np.float32)
+    block = max(1, _BLOCK_BYTES // (8 * y.size * x.size))
+    for start in range(0, len(ctf), block):
+        out[start : start + block] = evaluate_ctf(ctf[start : start + block], x, y)
+    return out
+
+
+def evaluate_ctf_radial(ctf: CtfParameters, frequencies: ArrayLike) -> FloatArray:
+    """CTF of each particle at radial ``frequencies`` (f,) in cycles per Å: (n, f) float64.
+
+    Astigmatism is left out: the defocus is the mean (U + V) / 2 at every angle, which is what a steerable basis can
+    apply as a diagonal.
+
+    >>> evaluate_ctf_radial(make_ctf([1e4, 2e4]), [0.0, 0.01]).shape
+    (2, 2)
+    """
+    check_ctf(ctf)
+    u = np.asarray(frequencies, dtype=np.float64).reshape(-1)
+    columns = {f.name: getattr(ctf, f.name)[:, None] for f in fields(ctf)}
+    mean_defocus = 0.5 * (columns["defocus_u_angstrom"] + columns["defocus_v_angstrom"])
+    return _transfer(columns, mean_defocus * u**2, u**2)
+
+
+def group_by_ctf(ctf: CtfParameters, tolerance_angstrom: float = 0.0) -> tuple[CtfParameters, IndexArray]:
+    """Particles that share one CTF: (CTF of each group, group of each particle (n,) int64), by first occurrence.
+
+    With ``tolerance_angstrom`` 0 a group has exactly equal parameters. Above 0, particles whose mean defocus falls in
+    the same bin of that width, and whose other parameters are equal, share a *radial* CTF: astigmatism is dropped
+    and the group has the mean defocus of its members.
+
+    >>> groups, member = group_by_ctf(make_ctf([2e4, 1e4, 2e4]))
+    >>> groups.defocus_u_angstrom.tolist(), member.tolist()
+    ([20000.0, 10000.0], [0, 1, 0])
+    """
+    if not tolerance_angstrom >= 0:
+        raise ParameterError(f"tolerance_angstrom must be 0 or more, got {tolerance_angstrom}; 0 groups equal CTFs")
+    table = np.stack([getattr(ctf, f.name) for f in fields(ctf)], axis=1)
+    mean_defocus = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    if tolerance_angstrom > 0:
+        names = [f.name for f in fields(ctf)]
+        table[:, names.index("defocus_u_angstrom")] = np.floor(mean_defocus / tolerance_angstrom)
+        table[:, names.index("defocus_v_angstrom")] = table[:, names.index("defocus_angle")] = 0.0
+    _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(order.size, dtype=np.int64)
+    rank[order] = np.arange(order.size)
+    member = rank[inverse.reshape(-1)]
+    groups = ctf[first[order]]
+    if tolerance_angstrom > 0:
+        mean = np.bincount(member, mean_defocus) / np.bincount(member)
+        rest = {f.name: getattr(groups, f.name) for f in fields(ctf)}
+        replaced = {"defocus_u_angstrom": mean, "defocus_v_angstrom": mean, "defocus_angle": np.zeros_like(mean)}
+        groups = CtfParameters(**(rest | replaced))
+    return groups, member
+
+
+def phase_flip_images(
+    images: Images, ctf: CtfParameters, pixel_size: float | None, threads: int | None = None
+) -> Images:
+    """Images (b, L, L) float32 with the sign of their CTF taken out, astigmatism included; ``ctf`` has a row per image.
+
+    Flipping twice is the identity. The Nyquist row and column of an even box are left alone. Raises ParameterError
+    when images and CTF rows differ in number. Peak memory: twice the images, besides 32 MB.
+
+    >>> images = np.ones((1, 8, 8), np.float32)
+    >>> bool(np.allclose(phase_flip_images(images, make_ctf(10000.0), 3.0), images))
+    True
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise ParameterError(f"images must have shape (b, L, L), got {images.shape}; give a stack of square images")
+    if len(ctf) != len(images):
+        raise ParameterError(f"ctf has {len(ctf)} rows for {len(images)} images; give one row per image")
+    box_size = images.shape[-1]
+    groups, member = group_by_ctf(ctf)
+    out = np.empty(images.shape, dtype=np.float32)
+    block = max(1, _BLOCK_BYTES // (8 * box_size**2))
+    workers = resolve_threads(threads)
+    for start in range(0, len(images), block):
+        rows = slice(start, start + block)
+        used, local = np.unique(member[rows], return_inverse=True)
+        negative = evaluate_ctf_2d(groups[used], box_size, pixel_size) < 0
+        if box_size % 2 == 0:
+            negative[:, box_size // 2, :] = negative[:, :, box_size // 2] = False
+        transform = scipy.fft.rfft2(images[rows], workers=workers)
+        np.negative(transform, out=transform, where=negative[local.reshape(-1)])
+        out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:], workers=workers)
+    return out

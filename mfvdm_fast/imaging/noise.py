@@ -1,0 +1,155 @@
+"""Background, noise variance and noise spectrum from the pixels outside the particle, and whitening by that spectrum."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numpy.typing import ArrayLike
+
+from ..errors import InputError, ParameterError
+from ..records import FloatArray, Images, NoiseModel
+from ..threads import resolve_threads
+
+FLOOR = 1e-2  # of the mean power: a frequency without noise must not be blown up
+
+
+def radii_px(box_size: int) -> FloatArray:
+    """Distance of every pixel from the centre pixel L // 2: (L, L) float64, pixels.
+
+    >>> radii_px(3)[1].tolist()
+    [1.0, 0.0, 1.0]
+    """
+    line = np.arange(box_size) - box_size // 2
+    return np.hypot(line[:, None], line[None, :]).astype(np.float64)
+
+
+def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel:
+    """Background level and noise variance of the pixels farther than ``radius_px`` from the centre.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32.
+    radius_px : the inscribed circle, L // 2, when left out.
+
+    Raises
+    ------
+    ParameterError
+        When the circle leaves fewer than 8 pixels of the box.
+    InputError
+        When the pixels outside are all equal: masked images have no noise to estimate.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = estimate_noise(rng.normal(3, 2, (200, 32, 32)).astype(np.float32))
+    >>> round(noise.mean, 1), round(noise.variance, 1)
+    (3.0, 4.0)
+    """
+    box_size = images.shape[-1]
+    pixels = images[:, _outside(box_size, radius_px)].astype(np.float64)
+    variance = float(pixels.var())
+    if not variance > 0:
+        raise InputError(
+            "the pixels outside the particle circle are all equal: the noise cannot be estimated from masked images; "
+            "use the particles as extracted, without a mask"
+        )
+    return NoiseModel(variance=variance, mean=float(pixels.mean()))
+
+
+def _outside(box_size: int, radius_px: float | None) -> np.ndarray:
+    radius = box_size // 2 if radius_px is None else radius_px
+    mask = radii_px(box_size) > radius
+    if np.count_nonzero(mask) < 8:
+        raise ParameterError(
+            f"a circle of {radius:g} px leaves no background in a box of {box_size} px: give a smaller particle diameter"
+        )
+    return mask
+
+
+def estimate_noise_power(images: Images, noise: NoiseModel, radius_px: float, threads: int | None = None) -> NoiseModel:
+    """``noise`` with the radial power spectrum of the pixels outside the particle added, relative to its variance.
+
+    The autocorrelation of the pixels outside, corrected for the shape of the mask, is tapered (Hann) at a quarter of
+    the box, transformed and averaged over rings: a smooth estimate that needs no model.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32.
+    noise : mean and variance from :func:`estimate_noise`.
+    radius_px : of the particle.
+
+    Returns
+    -------
+    NoiseModel with ``frequencies`` 0 ... 0.5 cycles/px in steps of 1/(2L) and ``relative_power`` (white: 1).
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(size=(300, 32, 32)).astype(np.float32)
+    >>> model = estimate_noise_power(images, estimate_noise(images), radius_px=12)
+    >>> bool(np.all(abs(model.relative_power - 1) < 0.1))
+    True
+    """
+    box_size = images.shape[-1]
+    mask = _outside(box_size, min(radius_px, box_size // 2))
+    size = scipy.fft.next_fast_len(2 * box_size, real=True)
+    power = np.zeros((size, size // 2 + 1))
+    for start in range(0, len(images), 64):
+        block = (images[start : start + 64] - np.float32(noise.mean)) * mask
+        spectrum = scipy.fft.rfft2(block, s=(size, size), workers=resolve_threads(threads))
+        power += (spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2).sum(axis=0)
+    pairs = scipy.fft.irfft2(np.abs(scipy.fft.rfft2(mask.astype(np.float64), s=(size, size))) ** 2, s=(size, size))
+    correlation = scipy.fft.irfft2(power / len(images), s=(size, size)) / np.maximum(np.rint(pairs), 1)
+    lags = np.minimum(np.arange(size), size - np.arange(size))
+    distance = np.hypot(lags[:, None], lags[None, :])
+    reach = max(4.0, box_size / 4)
+    taper = np.where(distance < reach, 0.5 + 0.5 * np.cos(np.pi * distance / reach), 0.0)
+    spectrum = scipy.fft.rfft2(correlation * taper).real
+    frequencies = np.arange(box_size + 1) / (2 * box_size)
+    radii = np.hypot(scipy.fft.fftfreq(size)[:, None], scipy.fft.rfftfreq(size)[None, :])
+    ring = np.rint(radii * 2 * box_size).astype(np.int64).ravel()
+    inside = ring <= box_size
+    count = np.bincount(ring[inside], minlength=box_size + 1)
+    profile = np.bincount(ring[inside], spectrum.ravel()[inside], minlength=box_size + 1) / np.maximum(count, 1)
+    profile = np.interp(frequencies, frequencies[count > 0], profile[count > 0])
+    relative = np.maximum(profile / noise.variance, FLOOR)
+    return NoiseModel(noise.variance, noise.mean, frequencies, relative)
+
+
+def is_white(noise: NoiseModel, bandlimit: float = 0.5, tolerance: float = 0.25) -> bool:
+    """Whether the noise power stays within ``tolerance`` of its mean at all frequencies up to the bandlimit.
+
+    >>> is_white(NoiseModel(1.0, 0.0))
+    True
+    """
+    if noise.frequencies is None or noise.relative_power is None:
+        return True
+    power = noise.relative_power[noise.frequencies <= bandlimit]
+    return bool(np.all(np.abs(power / power.mean() - 1) <= tolerance))
+
+
+def relative_power(noise: NoiseModel, frequencies: ArrayLike) -> FloatArray:
+    """Noise power over its variance at the given ``frequencies`` (cycles/px, any shape); 1 for white noise.
+
+    >>> relative_power(NoiseModel(1.0, 0.0), [0.1, 0.2]).tolist()
+    [1.0, 1.0]
+    """
+    at = np.asarray(frequencies, np.float64)
+    if noise.frequencies is None or noise.relative_power is None:
+        return np.ones_like(at)
+    return np.interp(at, noise.frequencies, noise.relative_power)
+
+
+def whiten_images(images: Images, noise: NoiseModel, threads: int | None = None) -> Images:
+    """``images`` (b, L, L) divided by the square root of the relative noise power; the noise variance stays.
+
+    >>> images = np.ones((1, 8, 8), np.float32)
+    >>> bool(np.allclose(whiten_images(images, NoiseModel(1.0, 0.0)), images))
+    True
+    """
+    box_size = images.shape[-1]
+    workers = resolve_threads(threads)
+    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
+    transfer = (1 / np.sqrt(relative_power(noise, radii))).astype(np.float32)
+    spectrum = scipy.fft.rfft2(images, workers=workers)
+    spectrum *= transfer
+    return scipy.fft.irfft2(spectrum, s=images.shape[1:], workers=workers)

@@ -1,0 +1,126 @@
+"""Where the particle lives: the radius in real space and the bandlimit in Fourier space that hold its power."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import scipy.fft
+
+from ..errors import MfvdmWarning
+from ..records import DiskSupport, FloatArray, Images, NoiseModel
+from ..threads import resolve_threads
+from .noise import radii_px
+
+ENERGY = 0.99
+SIGNIFICANCE = 3.0  # standard errors a ring must stand above the noise to count as signal
+# What lies below the noise of the estimate is still particle: both limits are set wider than what was seen.
+RADIUS_MARGIN = 1.1
+BANDLIMIT_MARGIN = 1.5
+SMALLEST_BANDLIMIT = 0.1
+
+
+def estimate_radius(images: Images, noise: NoiseModel) -> float:
+    """Radius in pixels of the disc that holds 99 % of the signal's variance, with a margin of 10 % and 1 pixel.
+
+    The mean square of every ring minus the noise variance, 0 where it does not stand three standard errors above the
+    noise, cumulated with weight r. (Zhao & Singer's rule, with the margin and the threshold that low SNR asks for.)
+
+    Parameters
+    ----------
+    images : (b, L, L) float32; a sample of the stack.
+    noise : background and variance.
+
+    Returns
+    -------
+    float, at most the largest disc inside the box (L // 2 for odd, L // 2 - 1 for even boxes). Without any ring above
+    the noise, that largest disc.
+    """
+    box_size = images.shape[-1]
+    largest = (box_size - 1) // 2
+    square = np.zeros((box_size, box_size))
+    for start in range(0, len(images), 256):
+        block = images[start : start + 256].astype(np.float64) - noise.mean
+        square += np.einsum("bij,bij->ij", block, block)
+    rings = np.rint(radii_px(box_size)).astype(np.int64)
+    reached = _reach(square / len(images), rings, largest, noise.variance, len(images))
+    return float(largest if reached is None else min(largest, RADIUS_MARGIN * reached + 1))
+
+
+def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = None) -> float:
+    """Bandlimit in cycles/px that holds 99 % of the signal's power, with a margin of 50 %; between 0.1 and 0.5.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32, whitened when the noise is not white; a sample of the stack.
+    noise : background and variance.
+
+    Returns
+    -------
+    float; 0.5 when no ring stands above the noise.
+    """
+    box_size = images.shape[-1]
+    power = np.zeros((box_size, box_size // 2 + 1))
+    for start in range(0, len(images), 64):
+        block = images[start : start + 64] - np.float32(noise.mean)
+        spectrum = scipy.fft.rfft2(block, workers=resolve_threads(threads))
+        power += (spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2).sum(axis=0)
+    power /= len(images) * box_size**2
+    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :]) * box_size
+    reached = _reach(power, np.rint(radii).astype(np.int64), box_size // 2, noise.variance, len(images))
+    if reached is None:
+        return 0.5
+    return float(np.clip(BANDLIMIT_MARGIN * reached / box_size, SMALLEST_BANDLIMIT, 0.5))
+
+
+def _reach(values: FloatArray, rings: np.ndarray, last: int, variance: float, n_images: int) -> int | None:
+    """First ring at which the cumulated significant excess over ``variance`` reaches ENERGY; None without any."""
+    inside = rings <= last
+    count = np.bincount(rings[inside], minlength=last + 1)
+    profile = np.bincount(rings[inside], values[inside], minlength=last + 1) / count
+    error = variance * np.sqrt(2 / (n_images * count))
+    excess = np.where(profile - variance > SIGNIFICANCE * error, profile - variance, 0.0)
+    cumulated = np.cumsum(excess * np.arange(last + 1))
+    if cumulated[-1] <= 0:
+        return None
+    return int(np.searchsorted(cumulated, ENERGY * cumulated[-1]))
+
+
+def estimate_support(images: Images, noise: NoiseModel, threads: int | None = None) -> DiskSupport:
+    """Radius and bandlimit of a sample of images with white noise.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32.
+    noise : background and variance.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> images = rng.normal(size=(200, 33, 33)).astype(np.float32) + 2 * (radii_px(33) < 8)
+    >>> support = estimate_support(images.astype(np.float32), NoiseModel(1.0, 0.0))
+    >>> 8 <= support.radius_px <= 11
+    True
+    """
+    return DiskSupport(estimate_radius(images, noise), estimate_bandlimit(images, noise, threads))
+
+
+def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> bool:
+    """Warn (MfvdmWarning) and return True when the particle is darker than its background.
+
+    >>> bright = np.zeros((4, 17, 17), np.float32) + (radii_px(17) < 5)
+    >>> warn_if_inverted(bright.astype(np.float32), NoiseModel(0.01, 0.0), 6.0)
+    False
+    """
+    inside = radii_px(images.shape[-1]) <= 0.7 * radius_px
+    means = images[:, inside].mean(axis=1, dtype=np.float64) - noise.mean
+    error = np.sqrt(noise.variance / (np.count_nonzero(inside) * len(images)))
+    inverted = bool(means.mean() < -5 * error)
+    if inverted:
+        warnings.warn(
+            "the particles are darker than their background: this program expects white protein, as RELION does; "
+            "if protein is black in these images, run again with --invert (invert=True)",
+            MfvdmWarning,
+            stacklevel=2,
+        )
+    return inverted

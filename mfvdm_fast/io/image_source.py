@@ -1,0 +1,119 @@
+"""Where the pixels of a particle stack come from: MRC files or an array. Read in runs of neighbouring images."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..records import Images, IndexArray
+from .mrc import MrcHeader, read_run
+
+
+class ImageSource(Protocol):
+    """What :class:`~mfvdm_fast.io.stack.ParticleStack` needs: images by row, cheapest in the order ``order``."""
+
+    @property
+    def box_size(self) -> int: ...
+
+    @property
+    def order(self) -> IndexArray:
+        """The rows (n,) in the order in which the images lie in the files."""
+
+    def fill(self, rows: IndexArray, out: Images) -> None:
+        """Read the images of ``rows`` (b,) into ``out`` (b, L, L)."""
+
+    def name(self, row: int) -> str:
+        """What messages call an image; numbers are 1-based."""
+
+    def update(self, digest: hashlib._Hash) -> None:
+        """Feed all bytes of the images to a hash."""
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Images (n, L, L) of any real dtype, cast to float32 as they are read."""
+
+    images: NDArray[Any]
+
+    @property
+    def box_size(self) -> int:
+        return int(self.images.shape[1])
+
+    @property
+    def order(self) -> IndexArray:
+        return np.arange(len(self.images))
+
+    def fill(self, rows: IndexArray, out: Images) -> None:
+        in_one_piece = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+        part = slice(int(rows[0]), int(rows[-1]) + 1) if in_one_piece else rows
+        with np.errstate(over="ignore"):  # found by the caller, as pixels that are not finite
+            out[...] = self.images[part]
+
+    def name(self, row: int) -> str:
+        return f"image {row + 1} of the array"
+
+    def update(self, digest: hashlib._Hash) -> None:
+        digest.update(repr((self.images.shape, self.images.dtype.str)).encode())
+        for image in self.images:
+            digest.update(np.ascontiguousarray(image).data)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Images ``index[row]`` (0-based) of the files ``headers[file_of[row]]``, whose boxes are all the same."""
+
+    headers: tuple[MrcHeader, ...]
+    file_of: IndexArray
+    index: IndexArray
+
+    @property
+    def box_size(self) -> int:
+        return self.headers[0].nx
+
+    @property
+    def order(self) -> IndexArray:
+        return np.lexsort((self.index, self.file_of))
+
+    def fill(self, rows: IndexArray, out: Images) -> None:
+        for number, places in self._by_file(rows):
+            header, index = self.headers[number], self.index[rows[places]]
+            # A run is contiguous in the file and in the output, so that one read serves it.
+            breaks = np.flatnonzero((np.diff(index) != 1) | (np.diff(places) != 1)) + 1
+            bounds = [0, *breaks.tolist(), len(places)]
+            try:
+                with open(header.path, "rb") as file:
+                    for first, last in itertools.pairwise(bounds):
+                        place = int(places[first])
+                        read_run(file, header, int(index[first]), out[place : place + last - first])
+            except OSError as error:
+                raise InputError(f"{header.path}: cannot be read ({error.strerror}); was it removed?") from error
+
+    def _by_file(self, rows: IndexArray) -> Iterator[tuple[int, IndexArray]]:
+        """Each file needed, and the places in ``rows`` that want it, in the order of its images."""
+        order = np.lexsort((self.index[rows], self.file_of[rows]))
+        files = self.file_of[rows][order]
+        for places in np.split(order, np.flatnonzero(np.diff(files)) + 1):
+            if len(places):
+                yield int(self.file_of[rows[places[0]]]), places
+
+    def name(self, row: int) -> str:
+        return f"image {int(self.index[row]) + 1} of {self.headers[int(self.file_of[row])].path}"
+
+    def update(self, digest: hashlib._Hash) -> None:
+        for header in self.headers:
+            update_from_file(digest, header.path)
+
+
+def update_from_file(digest: hashlib._Hash, path: Path) -> None:
+    """Feed the bytes of a file to a hash, a mebibyte at a time."""
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)

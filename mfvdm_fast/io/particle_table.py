@@ -1,0 +1,145 @@
+"""The particles of a STAR file with the optics group of each: one table (RELION 3.0) or two (3.1 and later)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..records import FloatArray, IndexArray
+from .star import StarFile
+from .star_table import StarTable
+
+# Groups may write the same size with different digits.
+_SAME_SIZE = 1e-4
+
+
+@dataclass(frozen=True)
+class ParticleTable:
+    """Particles (n rows), the optics table if there is one, and for each particle its group and row of that table."""
+
+    particles: StarTable
+    optics: StarTable | None
+    optics_group: IndexArray  # (n,) as in the file; all 1 without an optics table
+    optics_row: IndexArray  # (n,) row of ``optics``; all 0 without one
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.particles or (self.optics is not None and column in self.optics)
+
+    def floats(self, column: str) -> FloatArray | None:
+        """A value for each particle (n,): from its own row, else from its optics group; None without such a column."""
+        if column in self.particles:
+            return self.particles.floats(column)
+        if self.optics is not None and column in self.optics:
+            return self.optics.floats(column)[self.optics_row]
+        return None
+
+    def used_optics(self) -> StarTable | None:
+        """The rows of the optics table that have particles."""
+        return None if self.optics is None else self.optics.take(np.unique(self.optics_row))
+
+
+def find_particles(star: StarFile) -> ParticleTable:
+    """The particle table of a STAR file; what makes it 3.1 is a ``data_optics`` table, not the version line.
+
+    Raises InputError when no table or several name images, when there are no particles, and when a particle's optics
+    group is missing or stands twice in the optics table.
+
+    >>> images = StarTable("images").with_column("rlnImageName", ["1@a.mrcs", "2@a.mrcs"])
+    >>> find_particles(StarFile("a.star", {"images": images})).optics_group
+    array([1, 1])
+    """
+    particles = _choose(star)
+    if len(particles) == 0:
+        raise InputError(f"{particles.label} has no rows: there are no particles; was the selection empty?")
+    optics = star.blocks.get("optics")
+    if optics is None:
+        return ParticleTable(particles, None, np.ones(len(particles), np.int64), np.zeros(len(particles), np.int64))
+    known = optics.integers("rlnOpticsGroup")
+    order = np.argsort(known, kind="stable")
+    groups = known[order]
+    if len(np.unique(groups)) < len(groups):
+        twice = groups[:-1][np.diff(groups) == 0][0]
+        raise InputError(f"{optics.label}: optics group {twice} stands more than once; keep one row for each group")
+    wanted = particles.integers("rlnOpticsGroup")
+    place = np.searchsorted(groups, wanted)
+    missing = (
+        np.flatnonzero((place == len(groups)) | (groups[np.minimum(place, len(groups) - 1)] != wanted))
+        if len(groups)
+        else np.arange(len(wanted))
+    )
+    if len(missing):
+        raise InputError(
+            f"{particles.label}: row {missing[0] + 1} has optics group {wanted[missing[0]]}, which data_optics does "
+            f"not have (it has {', '.join(map(str, groups)) or 'none'}); add its row to data_optics"
+        )
+    return ParticleTable(particles, optics, wanted, order[place])
+
+
+def _choose(star: StarFile) -> StarTable:
+    named = [table for name, table in star.blocks.items() if "rlnImageName" in table and name != "optics"]
+    if len(named) > 1 and "particles" in star.blocks:
+        named = [table for table in named if table.name == "particles"]
+    if len(named) == 1:
+        return named[0]
+    have = ", ".join(f"data_{name}" for name in star.blocks)
+    count = "several tables have" if named else "no table has"
+    raise InputError(f"{star.path}: {count} a column _rlnImageName (tables: {have}); give a STAR file of particles")
+
+
+def read_pixel_size(table: ParticleTable) -> float | None:
+    """Å per pixel of the particle images, or None when the file does not say.
+
+    ``rlnImagePixelSize``; with optics groups else ``rlnMicrographPixelSize`` else ``rlnMicrographOriginalPixelSize``;
+    else 10000 * ``rlnDetectorPixelSize`` (µm) / ``rlnMagnification``. Raises InputError when it is not positive, or
+    when the particles do not all have the same, naming the groups.
+    """
+    names = ["rlnImagePixelSize"]
+    if table.optics is not None:
+        names += ["rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"]
+    for name in names:
+        sizes = table.floats(name)
+        if sizes is not None:
+            return _one_size(table, sizes, f"_{name}", "pixel size", "Å")
+    detector, magnification = table.floats("rlnDetectorPixelSize"), table.floats("rlnMagnification")
+    if detector is None or magnification is None:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):  # refused below
+        sizes = 10000.0 * detector / magnification
+    return _one_size(table, sizes, "10000 * _rlnDetectorPixelSize / _rlnMagnification", "pixel size", "Å")
+
+
+def read_box_size(table: ParticleTable) -> int | None:
+    """Box size in pixels that the optics groups in use say, or None; InputError for several sizes or 3-D images."""
+    dimension = table.floats("rlnImageDimensionality")
+    if dimension is not None and (dimension != 2).any():
+        row = int(np.flatnonzero(dimension != 2)[0])
+        raise InputError(
+            f"{table.particles.label}: row {row + 1} is an image of {dimension[row]:g} dimensions "
+            "(_rlnImageDimensionality); only two-dimensional particles can be read"
+        )
+    sizes = table.floats("rlnImageSize")
+    return None if sizes is None else int(_one_size(table, sizes, "_rlnImageSize", "box size", "px"))
+
+
+def _one_size(table: ParticleTable, sizes: FloatArray, rule: str, what: str, unit: str) -> float:
+    bad = np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)))
+    if len(bad):
+        raise InputError(
+            f"{table.particles.label}: row {bad[0] + 1}: {what} {sizes[bad[0]]:g} {unit} ({rule}) must be positive"
+        )
+    if sizes.max() - sizes.min() <= _SAME_SIZE * sizes.min():
+        return float(sizes[0])
+    found = []
+    for value in np.unique(sizes):
+        groups = np.unique(table.optics_group[sizes == value])
+        where = f" in optics group {', '.join(map(str, groups))}" if table.optics is not None else ""
+        found.append(f"{value:g} {unit}{where} ({int((sizes == value).sum())} particles)")
+    raise InputError(
+        f"{table.particles.label}: particles must all have one {what} ({rule}), found {'; '.join(found[:8])}: "
+        "split the file by optics group, or extract the particles again at one scale"
+    )

@@ -1,0 +1,224 @@
+"""Particle stacks, read lazily in contiguous chunks; a stack of any size takes the memory of one chunk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import InputError, MfvdmWarning, ParameterError
+from ..records import CtfParameters, Images, IndexArray
+from .ctf_columns import read_ctf
+from .image_names import ImageNames, refuse_duplicates, resolve_image_names
+from .image_source import ArraySource, FileSource, ImageSource, update_from_file
+from .mrc import MrcHeader, read_header
+from .particle_table import find_particles, read_box_size, read_pixel_size
+from .star import StarFile, read_star
+
+_SUFFIXES = ".star, .mrcs, .mrc"
+_NAMED = 5  # how many bad images a message names
+
+
+class ParticleStack:
+    """Particles with their pixel size, CTF and table; made by :func:`open_stack` or :meth:`from_array`.
+
+    ``n_particles``, ``box_size`` (px), ``pixel_size`` (Å/px or None), ``ctf`` (CtfParameters or None), ``optics_group``
+    (n,) int64, ``star`` (the StarFile or None), ``paths`` (every file read). Pixels are checked as they are read:
+    NaN, infinity and constant images raise InputError naming them.
+
+    >>> import numpy as np
+    >>> stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(5, 8, 8)), pixel_size=2.0)
+    >>> [(rows.tolist(), images.shape, images.dtype.name) for rows, images in stack.chunks(3)]
+    [([0, 1, 2], (3, 8, 8), 'float32'), ([3, 4], (2, 8, 8), 'float32')]
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        pixel_size: float | None,
+        ctf: CtfParameters | None = None,
+        optics_group: IndexArray | None = None,
+        star: StarFile | None = None,
+        paths: tuple[Path, ...] = (),
+        invert: bool = False,
+    ) -> None:
+        self._source = source
+        self._order = source.order
+        self._invert = invert
+        self._digest: str | None = None
+        self.pixel_size = pixel_size
+        self.ctf = ctf
+        self.optics_group = np.ones(len(self._order), np.int64) if optics_group is None else optics_group
+        self.star = star
+        self.paths = paths
+
+    @classmethod
+    def from_array(
+        cls, images: ArrayLike, pixel_size: float | None = None, ctf: CtfParameters | None = None
+    ) -> ParticleStack:
+        """A stack over an array (n, L, L) of any real dtype (read-only and memory-mapped arrays too); not copied.
+
+        Raises InputError for another shape or dtype, ParameterError for a pixel size that is not positive, a CTF of
+        another length, or a CTF without a pixel size.
+        """
+        array = np.asanyarray(images)
+        if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
+            raise InputError(f"images must have shape (n, L, L) with n and L at least 1, got {array.shape}")
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"images must be real numbers, got dtype {array.dtype}; convert them first")
+        if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
+            raise ParameterError(f"pixel_size must be positive (Å/px), or None when unknown, got {pixel_size}")
+        if ctf is not None and len(ctf) != len(array):
+            raise ParameterError(f"ctf has {len(ctf)} entries for {len(array)} images; give one for each image")
+        if ctf is not None and pixel_size is None:
+            raise ParameterError("a ctf needs pixel_size (Å/px), got None; give it, or leave the ctf out")
+        return cls(ArraySource(array), pixel_size=pixel_size, ctf=ctf)
+
+    @property
+    def n_particles(self) -> int:
+        return len(self._order)
+
+    @property
+    def box_size(self) -> int:
+        """L in pixels."""
+        return self._source.box_size
+
+    def chunks(self, max_images: int) -> Iterator[tuple[IndexArray, Images]]:
+        """Yield (rows, images (b, L, L) float32) in the order of the files; every particle once, b <= max_images."""
+        if max_images < 1:
+            raise ParameterError(f"max_images must be at least 1, got {max_images}")
+        for first in range(0, self.n_particles, max_images):
+            rows = self._order[first : first + max_images]
+            yield rows, self._load(rows)  # no name is bound to the images: the caller alone holds them
+
+    def read(self, rows: ArrayLike) -> Images:
+        """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError when out of range."""
+        wanted = np.asarray(rows, np.int64)
+        if wanted.ndim != 1 or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
+            raise ParameterError(
+                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, got {rows!r:.80}"
+            )
+        return self._load(wanted)
+
+    def digest(self) -> str:
+        """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array."""
+        if self._digest is None:
+            digest = hashlib.sha256()
+            if self.star is not None:
+                update_from_file(digest, Path(self.star.path))
+            self._source.update(digest)
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def _load(self, rows: IndexArray) -> Images:
+        images = np.empty((len(rows), self.box_size, self.box_size), np.float32)
+        self._source.fill(rows, images)
+        self._refuse_bad(rows, images)
+        return np.negative(images, out=images) if self._invert else images
+
+    def _refuse_bad(self, rows: IndexArray, images: Images) -> None:
+        flat = images.reshape(len(rows), self.box_size**2)
+        # Constant images are rare: the first image row sorts out nearly all others.
+        suspects = np.flatnonzero((images[:, 0] == images[:, 0, :1]).all(axis=1))
+        constant = suspects[(flat[suspects] == flat[suspects, :1]).all(axis=1)]
+        if not np.isfinite(images).all():
+            counts = (~np.isfinite(flat)).sum(axis=1)
+            bad = np.flatnonzero(counts)
+            listing = ", ".join(f"{self._source.name(int(rows[i]))} ({counts[i]} pixels)" for i in bad[:_NAMED])
+            raise InputError(
+                f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32; "
+                "extract the particles again or leave these out"
+            )
+        if len(constant):
+            listing = ", ".join(f"{self._source.name(int(rows[i]))} (all {flat[i, 0]:g})" for i in constant[:_NAMED])
+            raise InputError(
+                f"{listing}{_more(len(constant))}: every pixel has the same value; leave these images out of the stack"
+            )
+
+
+def _more(count: int) -> str:
+    return f" and {count - _NAMED} more" if count > _NAMED else ""
+
+
+def open_stack(
+    path: str | os.PathLike[str], *, project_dir: str | os.PathLike[str] | None = None, invert: bool = False
+) -> ParticleStack:
+    """Open a ``.star`` file of particles, or a ``.mrcs``/``.mrc`` stack alone (then without CTF).
+
+    ``project_dir`` is where the paths in a STAR file start (see :func:`~.image_names.resolve_image_names`);
+    ``invert=True`` multiplies the images by -1. Only headers and the table are read here. Raises InputError for
+    whatever is wrong with them: missing or truncated files, modes, boxes that are not square or not of one size, image
+    numbers beyond a stack's end, duplicates, several pixel sizes, an incomplete CTF.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".star", ".mrcs", ".mrc"):
+        hint = "; export the particles as STAR first" if suffix == ".cs" else ""
+        raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {suffix or 'no suffix'!r}{hint}")
+    if project_dir is not None and not Path(project_dir).is_dir():
+        raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
+    path = path.absolute()  # so that a change of folder during the run does no harm
+    if suffix == ".star":
+        return _open_star(path, None if project_dir is None else Path(project_dir), invert)
+    header = read_header(path)
+    if header.is_volume:
+        warnings.warn(
+            f"{path}: by its header a three-dimensional map; its {header.n_images} sections are taken as images",
+            MfvdmWarning,
+            stacklevel=2,
+        )
+    source = FileSource((header,), np.zeros(header.n_images, np.int64), np.arange(header.n_images))
+    return ParticleStack(source, pixel_size=header.pixel_size, paths=(path,), invert=invert)
+
+
+def _open_star(path: Path, project_dir: Path | None, invert: bool) -> ParticleStack:
+    star = read_star(path)
+    table = find_particles(star)
+    pixel_size, box_size, ctf = read_pixel_size(table), read_box_size(table), read_ctf(table)
+    if ctf is not None and pixel_size is None:
+        raise InputError(
+            f"{table.particles.label}: a CTF needs the pixel size, and there is none; add _rlnImagePixelSize, or "
+            "_rlnDetectorPixelSize and _rlnMagnification"
+        )
+    names = resolve_image_names(table.particles, path, project_dir)
+    refuse_duplicates(table.particles, names)
+    headers = tuple(read_header(file) for file in names.files)
+    _check_headers(headers, names, table.particles.label, box_size)
+    return ParticleStack(
+        FileSource(headers, names.file_of, names.index),
+        pixel_size=headers[0].pixel_size if pixel_size is None else pixel_size,
+        ctf=ctf,
+        optics_group=table.optics_group,
+        star=star,
+        paths=(path, *names.files),
+        invert=invert,
+    )
+
+
+def _check_headers(headers: tuple[MrcHeader, ...], names: ImageNames, label: str, box_size: int | None) -> None:
+    other = next((header for header in headers if header.nx != headers[0].nx), None)
+    if other is not None:
+        raise InputError(
+            f"{label}: images must all have one box size: {headers[0].path} has {headers[0].nx} px, "
+            f"{other.path} has {other.nx} px; rescale or split the particles"
+        )
+    if box_size is not None and box_size != headers[0].nx:
+        raise InputError(
+            f"{label}: _rlnImageSize is {box_size} px, the images in {headers[0].path} have {headers[0].nx} px; "
+            "correct data_optics (the pixel size too, if the images were rescaled)"
+        )
+    held = np.array([header.n_images for header in headers])[names.file_of]
+    beyond = np.flatnonzero(names.index >= held)
+    if len(beyond):
+        row = int(beyond[0])
+        more = f" (and {len(beyond) - 1} more such rows)" if len(beyond) > 1 else ""
+        raise InputError(
+            f"{label}: row {row + 1} names image {names.index[row] + 1} of {headers[names.file_of[row]].path}, which "
+            f"holds {held[row]} images{more}; is it the right stack?"
+        )

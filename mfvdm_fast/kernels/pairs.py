@@ -1,0 +1,163 @@
+"""All pairs of particles in square tiles: data layouts, the order of the tiles, and the products of features.
+
+C_k(i, j) = sum_q b_i,kq conj(b_j,kq) for a plain pair, sum_q b_i,kq b_j,kq for a mirrored one. With P = re re', Q = im im',
+X = im re', Y = re im' (SCIENCE.md section 3) they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
+
+For tiles the particles stand in blocks of 64, one slab ``[q][re, im][particle]`` per frequency, so that particles fill
+the vector registers. For single pairs they stand as ``[particle][q][re, im][lane]`` with one lane per frequency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from ._jit import kernel
+from ._simd import LANES, fma, load, splat, store
+from .topk import empty_lists, sort_lists
+
+BLOCK = 64
+SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
+ORDER_COLUMNS, ORDER_AXES = 128, 8  # how much cluster_order looks at
+
+Float32s = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+@kernel(parallel=True)
+def _fill_slabs(features: NDArray[np.complex64], out: NDArray[np.float32]) -> None:
+    for b in prange(out.shape[0]):
+        for i in range(64 * b, min(64 * b + 64, features.shape[0])):
+            for c in range(features.shape[1]):
+                out[b, c, 0, i - 64 * b], out[b, c, 1, i - 64 * b] = features[i, c].real, features[i, c].imag
+
+
+@kernel(parallel=True)
+def _fill_lanes(
+    features: NDArray[np.complex64], depth: NDArray[np.int64], lane: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    for i in prange(out.shape[0]):
+        for c in range(features.shape[1]):
+            out[i, depth[c], 0, lane[c]], out[i, depth[c], 1, lane[c]] = features[i, c].real, features[i, c].imag
+
+
+def pack_slabs(features: NDArray[np.complex64]) -> Float32s:
+    """Features (n, p) as slabs (ceil(n / 64), p * 128) float32; zero where there is no particle."""
+    n, width = features.shape
+    slabs = np.zeros((-(-n // BLOCK), width, 2, BLOCK), np.float32)
+    _fill_slabs(features, slabs)
+    return slabs.reshape(len(slabs), -1)
+
+
+def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64], lanes: NDArray[np.int64]) -> Float32s:
+    """Features (n, sum p_k) with frequency number f in lane ``lanes[f]``: (n, max p_k, 2, n_lanes) float32."""
+    sizes = np.diff(offsets)
+    depth = np.arange(features.shape[1]) - np.repeat(offsets[:-1], sizes)
+    n_lanes = LANES * -(-(int(lanes.max(initial=0)) + 1) // LANES)
+    out = np.zeros((len(features), int(sizes.max(initial=0)), 2, n_lanes), np.float32)
+    _fill_lanes(features, depth, np.repeat(lanes, sizes), out)
+    return out
+
+
+def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
+    """An order of the particles in which blocks, and blocks that are close in the sense of XOR, hold similar ones.
+
+    The moduli of the features are free of rotation and mirroring. The particles are halved again and again along the
+    axis of largest variance, out of the leading principal axes. It only decides what is met first.
+    """
+    moduli = np.abs(features[:, :ORDER_COLUMNS])
+    moduli -= moduli.mean(axis=0)
+    axes = np.linalg.eigh(moduli.T @ moduli)[1][:, -ORDER_AXES:]
+    places = moduli @ axes
+    order = np.arange(len(features))
+    half = BLOCK
+    while 2 * half < len(order):
+        half *= 2
+    while half >= BLOCK:
+        for start in range(0, len(order), 2 * half):
+            part = order[start : start + 2 * half]
+            if len(part) > half:
+                along = places[part, np.argmax(places[part].var(axis=0))]
+                order[start : start + 2 * half] = part[np.argpartition(along, half)]
+        half //= 2
+    return order
+
+
+def tile_rounds(n_blocks: int) -> Iterator[NDArray[np.int64]]:
+    """Every unordered pair of blocks once, in rounds (tiles, 2) in which no block occurs twice.
+
+    Round x holds the tiles (b, b XOR x). They touch different particles, so that threads may share a round without
+    sharing a row; and the tiles of similar particles (see :func:`cluster_order`) come first, so that limits rise early.
+    """
+    first = np.arange(n_blocks, dtype=np.int64)
+    for x in range(1 << max(0, n_blocks - 1).bit_length()):
+        tiles = np.stack([first, first ^ x], axis=1)
+        tiles = tiles[(tiles[:, 0] <= tiles[:, 1]) & (tiles[:, 1] < n_blocks)]
+        if len(tiles):
+            yield tiles
+
+
+def search_tiles(
+    run_round: Any, plan: Any, order: NDArray[np.int64], n_best: int, progress: Progress | None
+) -> tuple[Float32s, NDArray[np.int64]]:
+    """Call ``run_round(plan, lists, tiles, n)`` for all rounds; scores and codes (n, n_best), best first.
+
+    ``order`` (n,) are the particles as they stand in the plan.
+    """
+    n, n_blocks = len(order), len(plan.slabs)
+    lists = empty_lists(n_blocks * BLOCK, n_best)
+    done, n_tiles = 0, n_blocks * (n_blocks + 1) // 2
+    for tiles in tile_rounds(n_blocks):
+        run_round(plan, lists, tiles, n)
+        done += len(tiles)
+        if progress is not None:
+            progress(done, n_tiles)
+    scores, codes = np.empty((n, n_best), np.float32), np.empty((n, n_best), np.int64)
+    scores[order], codes[order] = lists.scores[:n], lists.codes[:n]
+    sort_lists(scores, codes)
+    return scores, codes
+
+
+@kernel
+def products(rows: Float32s, r: int, lanes: Float32s, at: int, first: int, last: int) -> Any:
+    """P, Q, X, Y of row r, then of row r + 1, of one block with the 16 particles from ``at`` of another block.
+
+    ``rows`` and ``lanes`` are the slabs of the blocks, of which ``first:last`` is the frequency in question.
+    """
+    p0 = q0 = x0 = y0 = p1 = q1 = x1 = y1 = splat(np.float32(0))
+    for c in range(first, last, 128):
+        re, im = load(lanes, c + at), load(lanes, c + 64 + at)
+        a, b = splat(rows[c + r]), splat(rows[c + 64 + r])
+        p0, q0, x0, y0 = fma(a, re, p0), fma(b, im, q0), fma(b, re, x0), fma(a, im, y0)
+        a, b = splat(rows[c + r + 1]), splat(rows[c + 65 + r])
+        p1, q1, x1, y1 = fma(a, re, p1), fma(b, im, q1), fma(b, re, x1), fma(a, im, y1)
+    return p0, q0, x0, y0, p1, q1, x1, y1
+
+
+@kernel
+def pair_coefficients(lanes: Float32s, i: int, j: int, sign: float, out: Float32s) -> None:
+    """Re C_k, then Im C_k, of one pair of :func:`pack_lanes` into out (2 n_lanes,); sign +1 plain, -1 mirrored."""
+    depth, width = lanes.shape[1], lanes.shape[3]
+    for lane in range(0, width, LANES):
+        p = q = x = y = splat(np.float32(0))
+        a, b = 2 * i * depth * width + lane, 2 * j * depth * width + lane
+        for _ in range(depth):
+            re_i, im_i = load(lanes, a), load(lanes, a + width)
+            re_j, im_j = load(lanes, b), load(lanes, b + width)
+            p, q, x, y = fma(re_i, re_j, p), fma(im_i, im_j, q), fma(im_i, re_j, x), fma(re_i, im_j, y)
+            a += 2 * width
+            b += 2 * width
+        turn = splat(np.float32(sign))
+        store(out, lane, fma(turn, q, p))
+        store(out, width + lane, fma(splat(np.float32(-sign)), y, x))
+
+
+@kernel
+def allowed_bits(i: int, j: int, n: int) -> int:
+    """Bit l is set when (i, j + l) is a pair to look at: i < j + l < n, l < 16."""
+    low, high = min(16, max(0, i + 1 - j)), min(16, n - j)
+    return (1 << high) - (1 << low) if high > low else 0

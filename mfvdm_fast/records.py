@@ -1,0 +1,185 @@
+"""The records handed between stages. Shapes, dtypes and units are documented here, once.
+
+n is the number of particles, L the box size in pixels, K the number of neighbours, k an angular frequency,
+p_k the number of radial functions of frequency k, m the number of eigenvectors. Arrays are in the order of the
+particles in the input table. Angles are radians. All records are frozen; the arrays in them are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Images = NDArray[np.float32]
+Coefficients = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class CtfParameters:
+    """CTF of each particle in RELION's convention (white protein, +amplitude contrast at zero frequency).
+
+    All fields are float64 of shape (n,). Defocus is positive for underfocus.
+    """
+
+    voltage_kv: FloatArray
+    cs_mm: FloatArray
+    amplitude_contrast: FloatArray
+    defocus_u_angstrom: FloatArray
+    defocus_v_angstrom: FloatArray
+    defocus_angle: FloatArray  # radians, from +x (columns) towards +y (rows)
+    phase_shift: FloatArray  # radians
+    bfactor_angstrom2: FloatArray
+    scale: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.voltage_kv)
+
+    def __getitem__(self, rows: object) -> CtfParameters:
+        """The CTF parameters of a subset of the particles (any NumPy index that keeps one dimension)."""
+        return CtfParameters(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+@runtime_checkable
+class ImageStack(Protocol):
+    """What the pipeline needs of a particle stack; ``io.stack.ParticleStack`` is the one implementation."""
+
+    @property
+    def n_particles(self) -> int: ...
+
+    @property
+    def box_size(self) -> int:
+        """L in pixels."""
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Å per pixel; None when the input does not say."""
+
+    @property
+    def ctf(self) -> CtfParameters | None:
+        """None when the input carries no CTF."""
+
+    def chunks(self, max_images: int) -> Iterator[tuple[IndexArray, Images]]:
+        """Yield (rows, images (b, L, L)) in file order; every particle exactly once, b <= max_images."""
+
+    def read(self, rows: IndexArray) -> Images:
+        """Images (b, L, L) float32 of the given particles, in the given order."""
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise of the pixels: variance, and (when whitening) the radial power spectrum divided by it."""
+
+    variance: float  # sigma^2 per pixel, in squared units of the input
+    mean: float  # background level
+    frequencies: FloatArray | None = None  # (f,) cycles/px, ascending from 0
+    relative_power: FloatArray | None = None  # (f,) power / variance; None means white
+
+
+@dataclass(frozen=True)
+class DiskSupport:
+    """Where the particle lives: radius in real space (pixels), bandlimit in Fourier space (cycles per pixel)."""
+
+    radius_px: float
+    bandlimit: float
+
+
+@dataclass(frozen=True)
+class SteerableCoefficients:
+    """Coefficients of n images in a steerable basis, all frequencies packed side by side.
+
+    ``packed`` is (n, sum p_k) complex64; ``coefs[k]`` is a view (n, p_k). Rotation by alpha multiplies ``coefs[k]``
+    by exp(-i k alpha), mirroring (y -> -y) conjugates; k = 0 is real.
+    """
+
+    packed: Coefficients
+    offsets: IndexArray  # (k_max + 2,), ascending; coefs[k] = packed[:, offsets[k]:offsets[k + 1]]
+
+    def __getitem__(self, k: int) -> Coefficients:
+        return self.packed[:, self.offsets[k] : self.offsets[k + 1]]
+
+    @property
+    def n_particles(self) -> int:
+        return self.packed.shape[0]
+
+    @property
+    def k_max(self) -> int:
+        return len(self.offsets) - 2
+
+
+@dataclass(frozen=True)
+class NeighborTable:
+    """K neighbours of each particle, best first.
+
+    Neighbour j of i with angle alpha: coef_k(i) ~ exp(-i k alpha) coef_k(j), or exp(-i k alpha) conj(coef_k(j)) when
+    mirrored. The same (i, j) may stand once plain and once mirrored; i itself never.
+    """
+
+    indices: IndexArray  # (n, K)
+    mirrored: BoolArray  # (n, K)
+    angles: FloatArray  # (n, K), radians in (-pi, pi]
+    scores: FloatArray  # (n, K): larger is closer; correlation (search) or affinity (refine)
+
+    @property
+    def n_particles(self) -> int:
+        return self.indices.shape[0]
+
+    @property
+    def n_neighbors(self) -> int:
+        return self.indices.shape[1]
+
+
+@dataclass(frozen=True)
+class SteerablePCA:
+    """Principal components of each angular frequency (r_k of them kept at k) and their Wiener-like weights."""
+
+    mean: FloatArray  # (p_0,): mean coefficient of k = 0
+    components: tuple[FloatArray, ...]  # per k: (p_k, r_k), orthonormal columns
+    eigenvalues: tuple[FloatArray, ...]  # per k: (r_k,), descending, of the sample covariance
+    weights: tuple[FloatArray, ...]  # per k: (r_k,), in (0, 1)
+
+    @property
+    def n_components(self) -> tuple[int, ...]:
+        return tuple(len(w) for w in self.weights)
+
+
+@dataclass(frozen=True)
+class FrequencyGraph:
+    """The symmetric neighbour graph as one CSR pattern, shared by all angular frequencies.
+
+    Every edge (i, j, mirrored) stands in both rows; its angle follows NeighborTable's convention, so the angle of
+    (j, i) is minus that of (i, j) for plain edges and the same for mirrored ones.
+    """
+
+    indptr: IndexArray  # (n + 1,)
+    indices: IndexArray  # (nnz,), ascending within a row
+    mirrored: BoolArray  # (nnz,)
+    angles: FloatArray  # (nnz,), radians
+    weights: FloatArray  # (nnz,), positive, symmetric
+    degrees: FloatArray  # (n,): sum of the weights of each row
+
+    @property
+    def n_particles(self) -> int:
+        return len(self.degrees)
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Leading eigenpairs of the frequency graph at one k, in the O(2) form: orthonormal for Re sum conj(x) y."""
+
+    k: int
+    values: FloatArray  # (m,), descending, positive
+    vectors: Coefficients  # (n, m) complex64; imaginary part 0 at k = 0
+    residuals: FloatArray  # (m,): norm of S u - lambda u
+    iterations: int
+    outcome: str  # "converged", or what happened and what to try next
+
+    @property
+    def n_eigenvectors(self) -> int:
+        return len(self.values)

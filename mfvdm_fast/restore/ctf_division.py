@@ -1,0 +1,40 @@
+"""CTF correction of the published method: the filtered image divided by the equally filtered |CTF| (Eqs. 12-13)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..records import Eigenbasis, FloatArray
+from .spectral import apply_spectral_filter
+
+# |CTF| starts at the amplitude contrast (0.07-0.1 in practice): a floor near that would destroy the low frequencies.
+SMALLEST_TRANSFER = 0.02
+
+
+def filter_transfer(
+    transfer: FloatArray, basis: Eigenbasis, degrees: FloatArray, spectral_filter: str = "2λ-λ²"
+) -> FloatArray:
+    """The |CTF| that a particle has after Algorithm 2: its own and its neighbours', mixed as the images were (Eq. 12).
+
+    Parameters
+    ----------
+    transfer : (n, f), |CTF| of each particle at f radial frequencies.
+    basis : eigenbasis of k = 0.
+    degrees : (n,), node degrees of the graph.
+    spectral_filter : as for the images.
+
+    Returns
+    -------
+    (n, f) float64, at least SMALLEST_TRANSFER.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mfvdm_fast.records import Eigenbasis
+    >>> u = np.full((2, 1), 0.5**0.5, np.complex64)
+    >>> basis = Eigenbasis(0, np.array([1.0]), u, np.zeros(1), 1, "converged")
+    >>> filter_transfer(np.array([[0.2], [0.6]]), basis, np.ones(2)).round(6).ravel().tolist()
+    [0.4, 0.4]
+    """
+    filtered = apply_spectral_filter(transfer.astype(np.complex64), basis, degrees, spectral_filter)
+    return np.maximum(filtered.real.astype(np.float64), SMALLEST_TRANSFER)

@@ -1,0 +1,158 @@
+"""How many threads to use, and how to use them without disturbing anybody else's setting."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import operator
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import ParameterError
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def container_quota(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUP) -> int | None:
+    """Whole cores granted to this process by its control groups (version 2 or 1), or None when there is no limit.
+
+    ``root`` is where control groups are mounted, ``own`` the list of the groups of this process. A group is held by the
+    limits of all groups above it, so the least one counts; part of a core counts as one when it is all there is.
+    """
+    groups = [("", "/")]  # inside a container the mounted root is the container's own group
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                groups.append((controllers, path))
+    quotas: list[float] = []
+    for controllers, path in groups:
+        for group in (Path(path), *Path(path).parents):
+            for base in (root, root / "cpu", root / (controllers or "unified")):
+                quotas += _group_quota(base / str(group).lstrip("/"))
+    return max(1, math.floor(min(quotas))) if quotas else None
+
+
+def _group_quota(folder: Path) -> list[float]:
+    """The limit of one control group as a list of one number of cores, or of none."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()[:2]  # "max" is a ValueError: no limit
+        return [int(quota) / int(period)]
+    with contextlib.suppress(OSError, ValueError):
+        granted = int((folder / "cpu.cfs_quota_us").read_text())
+        return [granted / int((folder / "cpu.cfs_period_us").read_text())] if granted > 0 else []
+    return []
+
+
+def available_threads() -> int:
+    """Cores this process may use: affinity, container quota and OMP_NUM_THREADS, whichever is least.
+
+    >>> available_threads() >= 1
+    True
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [affinity]
+    quota = container_quota()
+    if quota is not None:
+        limits.append(quota)
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if omp.isdigit() and int(omp) > 0:
+        limits.append(int(omp))
+    return min(limits)
+
+
+def resolve_threads(threads: int | None = None) -> int:
+    """The number of threads to use; ``None`` means :func:`available_threads`.
+
+    More threads than cores are cut to the cores that exist, since every kernel gives the same bits for any count.
+    Raises ParameterError when ``threads`` is not a whole number of at least 1.
+
+    >>> resolve_threads(1)
+    1
+    """
+    if threads is None:
+        return available_threads()
+    try:
+        count = 0 if isinstance(threads, bool) else operator.index(threads)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ParameterError(
+            f"threads must be a whole number of at least 1, got {threads!r}; leave it out to use all cores"
+        )
+    return min(count, os.cpu_count() or 1)
+
+
+_BLAS_LOCK = threading.Lock()
+_BLAS_BEFORE: list[list[int]] = []  # settings to restore, one entry for each block inside; the first one counts
+
+
+@functools.cache
+def _blas_libraries() -> list[Any]:
+    """The BLAS libraries of this process; looking for them takes over 1 ms, so once."""
+    import scipy.linalg.cython_blas  # noqa: F401  # loads the BLAS that compiled kernels call
+    from threadpoolctl import ThreadpoolController
+
+    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+
+
+def _set_blas_threads(libraries: list[Any], counts: list[int]) -> None:
+    for library, count in zip(libraries, counts, strict=True):
+        # From 3.8 on, threadpoolctl lets only one Python thread change OpenBLAS and ignores all others in silence; the
+        # counting in _blas_at_one makes that needless, and a setting that is ignored would be left changed for good.
+        setter = getattr(library, "_real_set_num_threads", library.set_num_threads)
+        setter(count)
+
+
+@contextlib.contextmanager
+def _blas_at_one() -> Iterator[None]:
+    """Hold BLAS at one thread while anybody is inside; the last to leave restores what the first one found.
+
+    The setting belongs to the whole process: without counting, two overlapping blocks would restore each other's 1.
+    Only BLAS built on OpenMP has one setting for each calling thread.
+    """
+    per_thread = [b for b in _blas_libraries() if getattr(b, "threading_layer", "") == "openmp"]
+    shared = [b for b in _blas_libraries() if b not in per_thread]
+    own_before = [library.num_threads for library in per_thread]
+    _set_blas_threads(per_thread, [1] * len(per_thread))
+    with _BLAS_LOCK:
+        _BLAS_BEFORE.append([library.num_threads for library in shared])
+        _set_blas_threads(shared, [1] * len(shared))
+    try:
+        yield
+    finally:
+        with _BLAS_LOCK:
+            before = _BLAS_BEFORE.pop()
+            if not _BLAS_BEFORE:
+                _set_blas_threads(shared, before)
+        _set_blas_threads(per_thread, own_before)
+
+
+@contextlib.contextmanager
+def use_threads(threads: int | None = None) -> Iterator[int]:
+    """Run a block with ``threads`` Numba threads and single-threaded BLAS; both settings are restored afterwards.
+
+    BLAS is held at one thread because the kernels call it from inside their own parallel regions. Blocks may be nested
+    and may overlap in several Python threads. Yields the number of threads in use: never more than Numba was started
+    with. Raises ParameterError as :func:`resolve_threads` does.
+
+    >>> with use_threads(1) as count:
+    ...     count
+    1
+    """
+    count = resolve_threads(threads)
+    import numba
+
+    count = min(count, numba.config.NUMBA_NUM_THREADS)
+    before = numba.get_num_threads()  # Numba's setting belongs to the calling thread alone
+    with _blas_at_one():
+        numba.set_num_threads(count)
+        try:
+            yield count
+        finally:
+            numba.set_num_threads(before)
