@@ -11,8 +11,17 @@ from importlib.metadata import PackageNotFoundError, version
 # Public name -> the module that defines it. A name must not be that of a submodule, which would hide it once imported.
 _HOME = {
     "CtfParameters": "records",
+    "DenoiseParams": "params",
+    "DenoiseResult": "pipeline",
     "NeighborTable": "records",
+    "ParticleStack": "io.stack",
+    "SimulationSettings": "simulate",
     "SteerableCoefficients": "records",
+    "denoise": "pipeline",
+    "open_stack": "io.stack",
+    "preset": "params",
+    "simulate_stack": "simulate",
+    "synthetic_particle": "synthetic",
 }
 
 __all__ = sorted(_HOME)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from .basis.interface import SteerableBasis
 from .basis.make import make_basis
-from .basis.steerable_pca import estimate_steerable_pca, project_components, project_features
-from .errors import InputError, MfvdmWarning, ParameterError
+from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project, weigh_features
+from .budget import CHUNK_BYTES, SAMPLE_BYTES, predict
+from .errors import InputError, ParameterError
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
@@ -36,46 +37,56 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
-from .restore.ctf_division import filter_transfer
+from .restore.ctf_division import filter_transfer, interpolate_transfer, transfer_grid
 from .restore.spectral import apply_spectral_filter
-from .threads import resolve_threads
-
-SAMPLE_BYTES = 128 * 2**20  # of images looked at to estimate noise and support
-CHUNK_BYTES = 32 * 2**20
+from .threads import resolve_threads, use_threads
 
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """What :func:`denoise` found; images are synthesised when asked for.
+    """What :func:`denoise` found; the images are synthesised when asked for, so that a large stack is never held whole.
 
     Attributes
     ----------
-    neighbors : the refined table (the initial one without refinement); ``scores`` is the affinity.
+    neighbors : the refined table, ``scores`` being the affinity; the initial one without refinement.
     initial_neighbors : the table of the exact rotation-invariant search.
-    eigenvalues : per angular frequency of the restoration graph, descending.
-    coefs : restored, CTF-corrected coefficients in ``basis``.
-    noise, support, pca : what was estimated on the way.
-    ctf_corrected, whitened : what was done to the images.
+    eigenvalues : per angular frequency k of the restoration graph, descending.
+    basis, pca : in which the particles are restored.
+    coordinates : restored coordinates in the principal components, before the CTF is divided out.
+    transfer : (n, f), what is divided out (Eq. 13): |CTF| filtered as the images were; None without CTF.
+    noise, support : what was estimated.
+    whitened : whether the noise was whitened on the way.
     seconds : wall-clock time per stage.
+    threads : used, and to be used by :meth:`images`.
     """
 
     neighbors: NeighborTable
     initial_neighbors: NeighborTable
     eigenvalues: dict[int, FloatArray]
     basis: SteerableBasis
-    coefs: SteerableCoefficients
+    pca: SteerablePCA
+    coordinates: SteerableCoefficients
+    transfer: FloatArray | None
     noise: NoiseModel
     support: DiskSupport
-    pca: SteerablePCA
-    ctf_corrected: bool
     whitened: bool
     seconds: dict[str, float]
     threads: int
 
-    def images(self, rows: IndexArray | None = None) -> Images:
+    @property
+    def ctf_corrected(self) -> bool:
+        return self.transfer is not None
+
+    def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all of them without ``rows``."""
-        packed = self.coefs.packed if rows is None else self.coefs.packed[rows]
-        return self.basis.evaluate(packed, threads=self.threads)
+        with use_threads(self.threads):
+            packed = expand_components(self.coordinates.packed[rows], self.basis.offsets, self.pca)
+            nodes = self.basis.radial_nodes
+            factor = np.sqrt(relative_power(self.noise, nodes))[None, :]
+            if self.transfer is not None:
+                grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
+                factor = factor / interpolate_transfer(self.transfer[rows], grid, nodes)
+            return self.basis.evaluate(self.basis.apply_radial(packed, factor), threads=self.threads)
 
 
 def denoise(
@@ -83,11 +94,12 @@ def denoise(
     params: DenoiseParams | None = None,
     *,
     threads: int | None = None,
+    max_memory_bytes: int | None = None,
     progress: Progress = no_progress,
 ) -> DenoiseResult:
     """Denoise a particle stack by MFVDM (arXiv:1904.07772, Algorithms 1 and 2, Eqs. 12-13).
 
-    Peak memory: see :func:`mfvdm_fast.budget.predict`; the images themselves are read in chunks and never held whole.
+    The images are read in chunks and never held whole. Peak memory: :func:`mfvdm_fast.budget.predict`.
 
     Parameters
     ----------
@@ -95,6 +107,7 @@ def denoise(
         ``ParticleStack.from_array``.
     params : the preset "paper" when left out.
     threads : all cores this process may use when left out; the result does not depend on it.
+    max_memory_bytes : when all coefficients do not fit, the stack is read and expanded twice instead; same result.
     progress : called as ``progress(stage, done, total)``.
 
     Raises
@@ -102,24 +115,27 @@ def denoise(
     InputError
         When the stack cannot be denoised (too few particles, constant or masked images, no signal above the noise).
     ParameterError
-        When a parameter breaks its rule.
+        When a parameter breaks its rule, or the job does not fit ``max_memory_bytes``.
     SolverError
         When the eigensolver fails.
 
     Examples
     --------
-    >>> from mfvdm_fast import DenoiseParams, ParticleStack, denoise, simulate
-    >>> simulated = simulate(400, box_size=33, snr=0.2)
-    >>> stack = ParticleStack.from_array(simulated.read(range(400)), simulated.pixel_size, simulated.ctf)
-    >>> result = denoise(stack, DenoiseParams(n_neighbors=10))
+    >>> from mfvdm_fast import DenoiseParams, ParticleStack, SimulationSettings, denoise, simulate_stack, synthetic_particle
+    >>> simulated = simulate_stack(synthetic_particle(33), 5.0, 300, SimulationSettings(snr=0.2))
+    >>> images = simulated.read(np.arange(300))
+    >>> result = denoise(ParticleStack.from_array(images, 5.0, simulated.ctf), DenoiseParams(n_neighbors=10))
     >>> result.images().shape
-    (400, 33, 33)
+    (300, 33, 33)
     """
     params = params or DenoiseParams()
-    count = resolve_threads(threads)
     check_stack(stack, params)
-    times = StageTimes(progress)
-    return _Run(stack, params, count, times).run()
+    count = resolve_threads(threads)
+    budget = predict(stack.n_particles, stack.box_size, params, has_ctf=stack.ctf is not None)
+    budget.check(max_memory_bytes)
+    keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
+    with use_threads(count):
+        return _Run(stack, params, count, StageTimes(progress), keep).run()
 
 
 def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
@@ -156,78 +172,96 @@ def _given_radius(stack: ImageStack, params: DenoiseParams) -> float | None:
 class _Run:
     """One run of the pipeline: the stages as methods, in the order of ``run``."""
 
-    def __init__(self, stack: ImageStack, params: DenoiseParams, threads: int, progress: StageTimes) -> None:
-        self.stack, self.params, self.threads, self.progress = stack, params, threads, progress
+    def __init__(
+        self, stack: ImageStack, params: DenoiseParams, threads: int, progress: StageTimes, keep: bool
+    ) -> None:
+        self.stack, self.params, self.threads, self.progress, self.keep = stack, params, threads, progress, keep
         self.ctf = stack.ctf if params.ctf else None
         self.options = SolverOptions(method=params.solver)
 
     def run(self) -> DenoiseResult:
         noise, support, whitened = self.look()
         basis = make_basis(self.params.basis, self.stack.box_size, support)
-        coefs = self.expand(basis, noise, whitened)
-        pca = estimate_steerable_pca(coefs, noise.variance)
-        initial = self.find_neighbors(coefs, pca)
+        pca, coordinates = self.reduce(basis, noise)
+        initial = self.search(weigh_features(coordinates, pca))
         neighbors = self.refine(initial) if self.params.refine else initial
         graph = build_frequency_graph(neighbors, threads=self.threads)
-        eigenvalues = self.restore(graph, coefs, pca, basis, noise, whitened)
+        eigenvalues, transfer = self.restore(graph, coordinates, basis)
         return DenoiseResult(
-            neighbors, initial, eigenvalues, basis, coefs, noise, support, pca, self.ctf is not None, whitened,
-            self.progress.seconds, self.threads,
-        )  # fmt: skip
+            neighbors=neighbors,
+            initial_neighbors=initial,
+            eigenvalues=eigenvalues,
+            basis=basis,
+            pca=pca,
+            coordinates=coordinates,
+            transfer=transfer,
+            noise=noise,
+            support=support,
+            whitened=whitened,
+            seconds=self.progress.seconds,
+            threads=self.threads,
+        )
 
     def look(self) -> tuple[NoiseModel, DiskSupport, bool]:
         """Noise and support, from a sample of the stack."""
         self.progress("noise and support", 0, 1)
         sample = self.stack.read(sample_rows(self.stack))
         noise = estimate_noise(sample)
-        given = _given_radius(self.stack, self.params)
-        radius = given or estimate_radius(sample, noise)
+        radius = _given_radius(self.stack, self.params) or estimate_radius(sample, noise)
         warn_if_inverted(sample, noise, radius)
-        whitened = self.params.whiten is not False
-        if whitened:
-            noise = estimate_noise_power(sample, noise, radius, self.threads)
-            whitened = self.params.whiten is True or not is_white(noise)
-        if whitened:
-            sample = whiten_images(sample - np.float32(noise.mean), noise, self.threads)
-            bandlimit = estimate_bandlimit(sample, NoiseModel(noise.variance, 0.0), self.threads)
-        else:
-            noise = NoiseModel(noise.variance, noise.mean)
-            bandlimit = estimate_bandlimit(sample, noise, self.threads)
-        support = DiskSupport(radius, self.params.bandlimit or bandlimit)
+        if self.params.whiten is not False:
+            coloured = estimate_noise_power(sample, noise, radius, self.threads)
+            if self.params.whiten is True or not is_white(coloured):
+                noise = coloured
+        whitened = noise.relative_power is not None
+        bandlimit = self.params.bandlimit
+        if bandlimit is None:
+            sample = whiten_images(sample - np.float32(noise.mean), noise, self.threads) if whitened else sample
+            seen = NoiseModel(noise.variance, 0.0 if whitened else noise.mean)
+            bandlimit = estimate_bandlimit(sample, seen, self.threads)
         self.progress("noise and support", 1, 1)
-        return noise, support, whitened
+        return noise, DiskSupport(radius, bandlimit), whitened
 
-    def expand(self, basis: SteerableBasis, noise: NoiseModel, whitened: bool) -> SteerableCoefficients:
-        """Steerable coefficients of the phase-flipped, whitened images, in one pass over the stack."""
-        n = self.stack.n_particles
-        packed = np.empty((n, basis.n_coefs), np.complex64)
-        done = 0
-        self.progress("expand", 0, n)
+    def expand(self, basis: SteerableBasis, noise: NoiseModel, stage: str) -> Iterator[tuple[IndexArray, Coefficients]]:
+        """Steerable coefficients of the phase-flipped, whitened images, chunk by chunk."""
+        n, done = self.stack.n_particles, 0
+        self.progress(stage, 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
             images = images - np.float32(noise.mean)
             if self.ctf is not None:
                 images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads)
-            if whitened:
+            if noise.relative_power is not None:
                 images = whiten_images(images, noise, self.threads)
-            packed[rows] = basis.expand(images, self.threads)
+            yield rows, basis.expand(images, self.threads)
             done += len(rows)
-            self.progress("expand", done, n)
-        return SteerableCoefficients(packed, basis.offsets)
+            self.progress(stage, done, n)
 
-    def find_neighbors(self, coefs: SteerableCoefficients, pca: SteerablePCA) -> NeighborTable:
-        """The initial table: exact rotation-invariant distances of the weighted principal coefficients."""
-        features = project_features(coefs, pca)
+    def reduce(self, basis: SteerableBasis, noise: NoiseModel) -> tuple[SteerablePCA, SteerableCoefficients]:
+        """Steerable PCA, and every particle's coordinates in it: all that later stages need of the images."""
+        sums, kept = CovarianceSums(basis.offsets), []
+        for rows, packed in self.expand(basis, noise, "expand"):
+            sums.add(packed)
+            if self.keep:
+                kept.append((rows, packed))
+        pca = pca_from_sums(sums, noise.variance)
+        out = np.empty((self.stack.n_particles, int(pca.offsets[-1])), np.complex64)
+        for rows, packed in kept if self.keep else self.expand(basis, noise, "expand again"):
+            out[rows] = project(packed, basis.offsets, pca)
+        return pca, SteerableCoefficients(out, pca.offsets)
+
+    def search(self, features: SteerableCoefficients) -> NeighborTable:
+        """The initial table: exact rotation-invariant distances, with mirrors."""
         report = partial(self.progress, "search")
         return search_neighbors(features, self.params.n_neighbors, threads=self.threads, progress=report)
 
     def refine(self, table: NeighborTable) -> NeighborTable:
-        """Algorithm 1: neighbours and angles that agree over several frequencies (Eqs. 5-9)."""
+        """Algorithm 1: neighbours and angles on which several angular frequencies agree (Eqs. 5-9)."""
         graph = build_frequency_graph(table, threads=self.threads)
-        bases = []
-        for k in range(1, self.params.n_frequencies + 1):
-            self.progress("eigenvectors", k - 1, self.params.n_frequencies)
+        bases, total = [], self.params.n_frequencies
+        self.progress("eigenvectors", 0, total)
+        for k in range(1, total + 1):
             bases.append(self.solve(graph, k))
-        self.progress("eigenvectors", self.params.n_frequencies, self.params.n_frequencies)
+            self.progress("eigenvectors", k, total)
         features = diffusion_features(bases, self.params.diffusion_time)
         indices, mirrored, affinity = search_affinity(
             normalize_features(features),
@@ -243,68 +277,31 @@ class _Run:
         return solve_eigenbasis(graph, k, m, options=self.options, seed=self.params.seed, threads=self.threads)
 
     def restore(
-        self,
-        graph: FrequencyGraph,
-        coefs: SteerableCoefficients,
-        pca: SteerablePCA,
-        basis: SteerableBasis,
-        noise: NoiseModel,
-        whitened: bool,
-    ) -> dict[int, FloatArray]:
-        """Algorithm 2 on the principal subspace of each frequency, then division by the filtered |CTF|; in place."""
+        self, graph: FrequencyGraph, coordinates: SteerableCoefficients, basis: SteerableBasis
+    ) -> tuple[dict[int, FloatArray], FloatArray | None]:
+        """Algorithm 2 on the principal subspace of every frequency, in place; eigenvalues and the filtered |CTF|."""
         eigenvalues: dict[int, FloatArray] = {}
-        used = [k for k in range(coefs.k_max + 1) if k == 0 or pca.n_components[k]]
         transfer = None
-        for step, k in enumerate(used):
-            self.progress("restore", step, len(used))
-            eigenbasis = self.solve(graph, k)
-            eigenvalues[k] = eigenbasis.values
-            if k == 0 and self.ctf is not None:
-                transfer = self.filtered_ctf(eigenbasis, graph.degrees, basis)
-            projected = project_components(coefs[k], pca, k)
-            coefs[k][:] = apply_spectral_filter(projected, eigenbasis, graph.degrees, self.params.spectral_filter)
-        for k in set(range(coefs.k_max + 1)) - set(used):
-            coefs[k][:] = 0
-        self.divide(coefs.packed, transfer, basis, noise, whitened)
-        self.progress("restore", len(used), len(used))
-        return eigenvalues
+        self.progress("restore", 0, coordinates.k_max + 1)
+        for k in range(coordinates.k_max + 1):
+            b = coordinates[k]
+            if k == 0 or b.shape[1]:
+                eigenbasis = self.solve(graph, k)
+                eigenvalues[k] = eigenbasis.values
+                b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
+                if k == 0 and self.ctf is not None:
+                    transfer = self.filtered_ctf(eigenbasis, graph.degrees, basis)
+            self.progress("restore", k + 1, coordinates.k_max + 1)
+        return eigenvalues, transfer
 
     def filtered_ctf(self, eigenbasis: Eigenbasis, degrees: FloatArray, basis: SteerableBasis) -> FloatArray:
-        """|CTF| of every particle on a grid of 2 box_size frequencies up to Nyquist, filtered as the images are (Eq. 12)."""
-        assert self.ctf is not None and self.stack.pixel_size is not None
+        """|CTF| of every particle, filtered as the images are (Eq. 12)."""
+        if self.ctf is None or self.stack.pixel_size is None:
+            raise InputError("the CTF needs its parameters and a pixel size; leave out the correction (--no-ctf)")
         groups, member = group_by_ctf(self.ctf)
-        magnitude = np.abs(evaluate_ctf_radial(groups, transfer_grid(basis) / self.stack.pixel_size))
+        grid = transfer_grid(basis.bandlimit, basis.box_size)
+        magnitude = np.abs(evaluate_ctf_radial(groups, grid / self.stack.pixel_size)).astype(np.float32)
         return filter_transfer(magnitude[member], eigenbasis, degrees, self.params.spectral_filter)
-
-    def divide(
-        self,
-        packed: Coefficients,
-        transfer: FloatArray | None,
-        basis: SteerableBasis,
-        noise: NoiseModel,
-        whitened: bool,
-    ) -> None:
-        """Undo whitening and divide by the filtered |CTF| (Eq. 13), by blocks of rows, in place."""
-        recolour = np.sqrt(relative_power(noise, basis.radial_nodes)) if whitened else np.ones(len(basis.radial_nodes))
-        if transfer is None and not whitened:
-            return
-        grid = transfer_grid(basis)
-        position = np.clip(np.interp(basis.radial_nodes, grid, np.arange(len(grid))), 0, len(grid) - 1)
-        left = np.minimum(position.astype(np.int64), len(grid) - 2)
-        share = position - left
-        for start in range(0, len(packed), 1024):
-            rows = slice(start, start + 1024)
-            factor = recolour[None, :]
-            if transfer is not None:
-                block = transfer[rows]
-                factor = recolour / (block[:, left] * (1 - share) + block[:, left + 1] * share)
-            packed[rows] = basis.apply_radial(packed[rows], factor)
-
-
-def transfer_grid(basis: SteerableBasis) -> FloatArray:
-    """Radial frequencies, cycles/px, at which per-particle |CTF| is held: steps of 1/(4 L) up to the bandlimit."""
-    steps = int(np.ceil(basis.bandlimit * 4 * basis.box_size)) + 1
-    return np.arange(steps + 1) / (4 * basis.box_size)
 
 
 def sample_rows(stack: ImageStack) -> IndexArray:
@@ -316,9 +313,3 @@ def sample_rows(stack: ImageStack) -> IndexArray:
     runs = min(16, wanted)
     starts = np.linspace(0, n - wanted // runs, runs).astype(np.int64)
     return np.unique((starts[:, None] + np.arange(wanted // runs)).ravel())
-
-
-def warn_about(result: DenoiseResult) -> None:
-    """Warn (MfvdmWarning) about what a user should look at in a result."""
-    if result.noise.variance <= 0:
-        warnings.warn("no noise found", MfvdmWarning, stacklevel=2)

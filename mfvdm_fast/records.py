@@ -148,6 +148,12 @@ class SteerablePCA:
     def n_components(self) -> tuple[int, ...]:
         return tuple(len(w) for w in self.weights)
 
+    @property
+    def offsets(self) -> IndexArray:
+        """(last k with a component + 2,), as in SteerableCoefficients, of coordinates in these components."""
+        last = max((k for k, count in enumerate(self.n_components) if count), default=0)
+        return np.concatenate([[0], np.cumsum(self.n_components[: last + 1])]).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class FrequencyGraph:

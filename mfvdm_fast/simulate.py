@@ -122,7 +122,7 @@ class SimulatedStack:
         return out
 
 
-def simulate(
+def simulate_stack(
     volume: ArrayLike,
     pixel_size: float,
     n_particles: int,
@@ -139,7 +139,7 @@ def simulate(
     another SNR gives the same particles. Relative error of a projection: about 5e-5. Raises ParameterError.
 
     >>> from mfvdm_fast.synthetic import synthetic_particle
-    >>> stack = simulate(synthetic_particle(16), 4.0, 3, SimulationSettings(snr=0.1), seed=1)
+    >>> stack = simulate_stack(synthetic_particle(16), 4.0, 3, SimulationSettings(snr=0.1), seed=1)
     >>> rows, images = next(stack.chunks(2))
     >>> images.shape, stack.rotations.shape
     ((2, 16, 16), (3, 3, 3))

@@ -193,13 +193,19 @@ class TestContract:
 
     def test_wrong_shapes_are_refused(self, basis: SteerableBasis) -> None:
         count, nodes = basis.n_coefs, len(basis.radial_nodes)
-        with pytest.raises(InputError, match=r"images must have shape \(n, 33, 33\) for this basis, got \(2, 32, 32\); make"):
+        with pytest.raises(
+            InputError, match=r"images must have shape \(n, 33, 33\) for this basis, got \(2, 32, 32\); make"
+        ):
             basis.expand(np.zeros((2, 32, 32), np.float32))
-        with pytest.raises(InputError, match=rf"packed must have shape \(n, {count}\) for this basis, got \(2, 3\); coef"):
+        with pytest.raises(
+            InputError, match=rf"packed must have shape \(n, {count}\) for this basis, got \(2, 3\); coef"
+        ):
             basis.evaluate(np.zeros((2, 3), np.complex64))
         with pytest.raises(InputError, match=r"packed must have shape"):
             basis.apply_radial(np.zeros((2, 3), np.complex64), np.ones((1, nodes)))
-        with pytest.raises(InputError, match=rf"transfer must have shape \(1 or 2, {nodes}\), got \(3, {nodes}\); sample"):
+        with pytest.raises(
+            InputError, match=rf"transfer must have shape \(1 or 2, {nodes}\), got \(3, {nodes}\); sample"
+        ):
             basis.apply_radial(np.zeros((2, count), np.complex64), np.ones((3, nodes)))
 
     @pytest.mark.parametrize(

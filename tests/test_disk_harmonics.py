@@ -45,9 +45,9 @@ def test_nodes_are_the_frequencies_of_the_functions() -> None:
 
 
 def test_nyquist_is_still_well_posed(rng: np.random.Generator) -> None:
-    basis = DiskHarmonics(41, 20.0, 0.5)
-    functions = reference.disk_harmonics(41, 20.0, 0.5)
-    images = rng.standard_normal((3, 41, 41)).astype(np.float32)
+    basis = DiskHarmonics(33, 16.0, 0.5)
+    functions = reference.disk_harmonics(33, 16.0, 0.5)
+    images = rng.standard_normal((3, 33, 33)).astype(np.float32)
     found, expected = basis.expand(images), reference.least_squares(images, functions)
     assert np.abs(found - expected).max() < 2e-5
 
@@ -64,5 +64,7 @@ def test_residual_is_orthogonal_to_the_span(rng: np.random.Generator) -> None:
 def test_dependent_functions_are_refused() -> None:
     grid = OctantGrid.build(9, 4.0)
     radial = np.tile(np.cos(grid.radii), (2, 1))
-    with pytest.raises(ParameterError, match="not independent on the pixel grid: the Gram matrix of 2 functions loses rank"):
+    with pytest.raises(
+        ParameterError, match="not independent on the pixel grid: the Gram matrix of 2 functions is sing"
+    ):
         FoldedBasis(9, grid, np.array([0, 0]), radial, with_projection=True)

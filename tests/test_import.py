@@ -17,8 +17,17 @@ ROOT = Path(mfvdm_fast.__file__).parents[1]
 
 PUBLIC_NAMES = [
     "CtfParameters",
+    "DenoiseParams",
+    "DenoiseResult",
     "NeighborTable",
+    "ParticleStack",
+    "SimulationSettings",
     "SteerableCoefficients",
+    "denoise",
+    "open_stack",
+    "preset",
+    "simulate_stack",
+    "synthetic_particle",
 ]
 
 

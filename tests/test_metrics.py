@@ -23,7 +23,7 @@ from mfvdm_fast.metrics import (
     summarize_images,
 )
 from mfvdm_fast.records import NeighborTable
-from mfvdm_fast.simulate import SimulationSettings, in_plane_rotation, simulate
+from mfvdm_fast.simulate import SimulationSettings, in_plane_rotation, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
 from .reference.metrics import reference_pair_truth, reference_ssim
@@ -52,7 +52,7 @@ def _random_table(rng: np.random.Generator, n: int, k: int) -> NeighborTable:
 @pytest.mark.parametrize("angle", [0.7, -2.1])
 def test_true_angle_turns_the_neighbour_onto_the_particle(mirrored: bool, angle: float) -> None:
     # The definition itself: I_i = R_alpha I_j, or R_alpha M I_j with M: y -> -y. Odd box, so M is a plain reversal.
-    stack = simulate(synthetic_particle(49), 4.0, 2, SimulationSettings(snr=np.inf, ctf=False))
+    stack = simulate_stack(synthetic_particle(49), 4.0, 2, SimulationSettings(snr=np.inf, ctf=False))
     base = stack.rotations[0]
     neighbor = base @ in_plane_rotation(angle) @ (MIRROR if mirrored else np.eye(3))
     rotations = np.stack([base, neighbor])
@@ -230,7 +230,7 @@ def test_constant_image_is_the_mean_of_the_stack(rng: np.random.Generator) -> No
 def test_constant_image_reproduces_the_published_baseline(shared: Path) -> None:
     mrcfile = pytest.importorskip("mrcfile")
     volume = mrcfile.read(shared / "data" / "volumes" / "ribosome70S_65px_5A.mrc")
-    stack = simulate(volume, 5.0, 300, SimulationSettings(ctf=False), seed=0)
+    stack = simulate_stack(volume, 5.0, 300, SimulationSettings(ctf=False), seed=0)
     clean = stack.read_clean(np.arange(300))
     scores = evaluate_constant([clean], summarize_images([clean]))
     assert scores.psnr_db == pytest.approx(23.7, abs=0.4)  # the range is that of the extreme pixels of each sample

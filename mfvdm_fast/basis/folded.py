@@ -22,10 +22,9 @@ from ..records import Coefficients, FloatArray, Images, IndexArray
 from ..threads import use_threads
 from .interface import as_images, as_packed
 
-# Images per product, the same for any number of threads; the last block is padded to a multiple of _ROWS, so that BLAS
-# never meets ragged rows and an image's bits do not depend on where in a block it stands.
+# Images per product, the last block padded: BLAS adds in an order that depends on the shapes, which are thus always the
+# same, and an image's bits depend neither on threads nor on the images beside it.
 _BLOCK = 128
-_ROWS = 16
 _Work = Callable[[slice, NDArray[np.float32], NDArray[np.float32]], None]
 
 
@@ -57,7 +56,8 @@ class FoldedBasis:
 
     ``radial`` (P, d) float64 is f_kq at ``grid.radii``, ``orders`` (P,) int64 the k of each column, ascending from 0.
     The projection is by least squares: the dual basis is made at construction, one Cholesky factor per symmetry class.
-    Memory for synthesis, and again for projection: 1/2 byte x (pixels in the disc) x (2P - p_0).
+    Memory for synthesis, and again for projection: 1/2 byte x (pixels in the disc) x (2P - p_0); work
+    space per thread: 512 bytes x (pixels in the disc + 2P).
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class FoldedBasis:
 
     def expand(self, images: Images, threads: int | None = None) -> Coefficients:
         """Coefficients (b, P) complex64 of ``images`` (b, L, L)."""
-        flat = as_images(images, self.box_size).reshape(len(images), -1)
+        flat = as_images(images, self.box_size).reshape(-1, self.box_size * self.box_size)
         packed = np.empty((len(flat), self.n_coefs), dtype=np.complex64)
 
         def work(rows: slice, folded: NDArray[np.float32], real: NDArray[np.float32]) -> None:
             fold_images(flat[rows], self._grid.pixels, folded)
-            wide = folded.reshape(len(folded), -1)
+            wide = folded.reshape(_BLOCK, -1)
             for matrix, part, output in zip(self._projection, self._parts, self._outputs, strict=True):
                 np.matmul(wide[:, part], matrix, out=real[:, output])
             pack_coefficients(real, self._columns, self._signs, packed[rows])
@@ -115,7 +115,7 @@ class FoldedBasis:
 
         def work(rows: slice, folded: NDArray[np.float32], real: NDArray[np.float32]) -> None:
             unpack_coefficients(packed[rows], self._columns, self._signs, real)
-            wide = folded.reshape(len(folded), -1)
+            wide = folded.reshape(_BLOCK, -1)
             for matrix, part, output in zip(self._synthesis, self._parts, self._outputs, strict=True):
                 np.matmul(real[:, output], matrix, out=wide[:, part])
             unfold_images(folded, self._grid.pixels, images[rows])
@@ -126,24 +126,15 @@ class FoldedBasis:
     def _run(self, work: _Work, n_images: int, threads: int | None) -> None:
         """Call ``work(rows, folded, real)`` for blocks, from several Python threads (kernels and BLAS free the GIL)."""
         local = threading.local()
-        shapes = (8, len(self._grid.weights)), (self._n_real,)
 
         def one(start: int) -> None:
-            stop = min(start + _BLOCK, n_images)
-            padded = -(-(stop - start) // _ROWS) * _ROWS
-            if not hasattr(local, "scratch"):
-                local.scratch = [np.zeros((_BLOCK if n_images > _BLOCK else padded, *s), np.float32) for s in shapes]
-            folded, real = local.scratch
-            work(slice(start, stop), folded[:padded], real[:padded])
+            if not hasattr(local, "folded"):
+                local.folded = np.zeros((_BLOCK, 8, len(self._grid.weights)), np.float32)
+                local.real = np.zeros((_BLOCK, self._n_real), np.float32)
+            work(slice(start, min(start + _BLOCK, n_images)), local.folded, local.real)
 
-        starts = range(0, n_images, _BLOCK)
-        with use_threads(threads) as count:
-            if count == 1 or len(starts) == 1:
-                for start in starts:
-                    one(start)
-            else:
-                with ThreadPoolExecutor(count) as pool:
-                    list(pool.map(one, starts))
+        with use_threads(threads) as count, ThreadPoolExecutor(count) as pool:
+            list(pool.map(one, range(0, n_images, _BLOCK)))
 
 
 def _class_rows(grid: OctantGrid, orders: IndexArray, radial: NDArray[np.float32], trig: int) -> NDArray[np.float32]:
@@ -166,10 +157,11 @@ def _dual(basis: NDArray[np.float32], weights: FloatArray, n_images: int) -> NDA
     root = np.sqrt(weights).astype(np.float32)
     scaled = (basis * root).T
     factor, info = dpotrf(ssyrk(n_images, scaled, trans=1, lower=1).astype(np.float64), lower=1, overwrite_a=1)
-    if info:
+    pivots = np.diagonal(factor)
+    if info or pivots.min() < 1e-2 * pivots.max():
         raise ParameterError(
             f"the basis functions are not independent on the pixel grid: the Gram matrix of {len(basis)} functions "
-            f"loses rank at number {info}; lower bandlimit or raise radius_px"
+            f"is singular to working precision; lower bandlimit or raise radius_px"
         )
     inverse, _ = dpotri(factor, lower=1, overwrite_c=1)
     inverse = inverse.astype(np.float32)

@@ -19,7 +19,7 @@ from .bessel import bessel_rows, bessel_zeros
 from .folded import FoldedBasis, OctantGrid
 from .interface import as_images, as_packed, as_transfer, check_disc
 
-_BLOCK = 8 * LANES  # images whose radial products are taken together
+_BLOCK = 8 * LANES  # images whose radial products are taken together, always as many: see folded._BLOCK
 
 
 class FourierBessel:
@@ -31,7 +31,8 @@ class FourierBessel:
     ``box_size`` L in pixels, ``radius_px`` R below (L + 1) // 2, ``bandlimit`` c in cycles/px, at most 0.5; pixels
     beyond R are not used. ``expand`` is the inner product with each function (relative error 1e-4), ``evaluate`` its
     adjoint; the functions leak a little out of the disc, so a round trip is good to 2 %. The quadrature takes 4cR + 4
-    radii and 16cR angles. Raises ParameterError when an argument breaks its rule or no function fits.
+    radii and 16cR angles. Memory: 1/2 byte x (pixels in the disc) x 2P for ``evaluate``, 2 kB x (k_max + 1) x cR work
+    space per thread for ``expand``. Raises ParameterError when an argument breaks its rule or no function fits.
 
     >>> basis = FourierBessel(17, 8.0, 0.25)
     >>> basis.expand(np.zeros((2, 17, 17), np.float32)).shape == (2, basis.n_coefs)
@@ -62,7 +63,7 @@ class FourierBessel:
         c = self.bandlimit
         nodes, weights = np.polynomial.legendre.leggauss(math.ceil(4 * c * self.radius_px) + 4)
         self.radial_nodes: FloatArray = c / 2 * (nodes + 1)
-        self._n_theta = 2 * scipy.fft.next_fast_len(math.ceil(8 * c * self.radius_px), real=True)
+        self._n_theta = 4 * scipy.fft.next_fast_len(math.ceil(4 * c * self.radius_px), real=True)
         pixel = np.arange(self.box_size) - self.box_size // 2
         window = (pixel[:, None] ** 2 + pixel**2 <= self.radius_px**2).astype(np.float32)
         self._plan = PolarPlan(self.box_size, self.radial_nodes, self._n_theta, window)
@@ -81,8 +82,7 @@ class FourierBessel:
 
         def one(start: int) -> None:
             if not hasattr(local, "rings"):
-                shape = self.k_max + 1, len(self.radial_nodes), min(_BLOCK, -(-len(images) // LANES) * LANES)
-                local.rings = np.zeros(shape, dtype=np.complex64)
+                local.rings = np.zeros((self.k_max + 1, len(self.radial_nodes), _BLOCK), dtype=np.complex64)
             rows = slice(start, min(start + _BLOCK, len(images)))
             self._angular_transforms(images[rows], local.rings)
             for k, radial in enumerate(self._radial):
@@ -91,9 +91,8 @@ class FourierBessel:
                     np.negative(coefs, out=coefs)
                 packed[rows, self.offsets[k] : self.offsets[k + 1]] = coefs.T[: rows.stop - rows.start]
 
-        starts = range(0, len(images), _BLOCK)
         with use_threads(threads) as count, ThreadPoolExecutor(count) as pool:
-            list(pool.map(one, starts))
+            list(pool.map(one, range(0, len(images), _BLOCK)))
         packed[:, : self.n_radial[0]].imag = 0
         return packed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..records import Coefficients, FloatArray, SteerableCoefficients, SteerablePCA
+from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
 
 
 def shrink_eigenvalues(eigenvalues: FloatArray, noise_variance: float, gamma: float) -> tuple[FloatArray, FloatArray]:
@@ -39,11 +39,67 @@ def shrink_eigenvalues(eigenvalues: FloatArray, noise_variance: float, gamma: fl
     return signal, weight
 
 
+class CovarianceSums:
+    """Sums for mean and covariance of each angular frequency, fed block by block, so that no stack need be held.
+
+    ``offsets`` as in ``records.SteerableCoefficients``. The sums are float64 in the order of the blocks.
+    """
+
+    def __init__(self, offsets: IndexArray) -> None:
+        widths = np.diff(offsets)
+        self.offsets = offsets
+        self.count = 0
+        self.first = np.zeros(int(widths[0]))
+        self.second = [np.zeros((int(p), int(p))) for p in widths]
+
+    def add(self, packed: Coefficients) -> None:
+        """Add a block (b, sum p_k) of coefficients."""
+        self.count += len(packed)
+        for k, total in enumerate(self.second):
+            y = packed[:, self.offsets[k] : self.offsets[k + 1]]
+            re = y.real.astype(np.float64)
+            total += re.T @ re
+            if k == 0:
+                self.first += re.sum(axis=0)
+            else:
+                im = y.imag.astype(np.float64)
+                total += im.T @ im
+
+    def mean(self) -> FloatArray:
+        """Mean coefficient (p_0,) of k = 0; all others vanish under uniform in-plane rotation."""
+        return self.first / self.count
+
+    def covariance(self, k: int) -> FloatArray:
+        """C_k = Re(Y_k^H Y_k) / n about the mean, real since a particle and its mirror are equally likely."""
+        covariance = self.second[k] / self.count
+        return covariance - np.outer(self.mean(), self.mean()) if k == 0 else covariance
+
+
+def pca_from_sums(sums: CovarianceSums, noise_variance: float) -> SteerablePCA:
+    """:func:`estimate_steerable_pca` from sums over blocks."""
+    n = sums.count
+    components, eigenvalues, weights = [], [], []
+    for k in range(len(sums.second)):
+        gamma = len(sums.second[k]) / (n if k == 0 else 2 * n)
+        values, vectors = np.linalg.eigh(sums.covariance(k))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        _, weight = shrink_eigenvalues(values, noise_variance, gamma)
+        kept = np.flatnonzero(weight > 0)
+        components.append(_fix_signs(vectors[:, kept]))
+        eigenvalues.append(values[kept])
+        weights.append(weight[kept])
+    if not any(len(w) for w in weights):
+        raise InputError(
+            f"no principal component of the {n} images stands above the noise (variance {noise_variance:.4g} per pixel): "
+            "check that the images hold particles, that their contrast and particle diameter are right, or use more images"
+        )
+    return SteerablePCA(sums.mean(), tuple(components), tuple(eigenvalues), tuple(weights))
+
+
 def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) -> SteerablePCA:
     """Principal components of each angular frequency that stand above white noise.
 
-    The mean is that of k = 0 alone: all others vanish under uniform in-plane rotation. C_k = Re(Y_k^H Y_k)/n, since a
-    particle and its mirror image are equally likely. Peak memory: one copy of the largest ``coefs[k]``.
+    Peak memory: a float64 copy of 4,096 rows of the widest ``coefs[k]``.
 
     Parameters
     ----------
@@ -57,7 +113,6 @@ def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) 
 
     Examples
     --------
-    >>> import numpy as np
     >>> from mfvdm_fast.records import SteerableCoefficients
     >>> rng = np.random.default_rng(0)
     >>> packed = (rng.normal(size=(500, 4)) * [3, 1, 0, 0] + 0j).astype(np.complex64)
@@ -65,42 +120,10 @@ def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) 
     >>> pca.n_components
     (2, 0)
     """
-    n = coefs.n_particles
-    mean = coefs[0].real.mean(axis=0, dtype=np.float64)
-    components, eigenvalues, weights = [], [], []
-    for k in range(coefs.k_max + 1):
-        y = coefs[k]
-        p = y.shape[1]
-        gamma = p / n if k == 0 else p / (2 * n)
-        values, vectors = np.linalg.eigh(_covariance(y, mean if k == 0 else None))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        _, weight = shrink_eigenvalues(values, noise_variance, gamma)
-        kept = np.flatnonzero(weight > 0)
-        components.append(_fix_signs(vectors[:, kept]))
-        eigenvalues.append(values[kept])
-        weights.append(weight[kept])
-    if not any(len(w) for w in weights):
-        raise InputError(
-            f"no principal component of the {n} images stands above the noise (variance {noise_variance:.4g} per pixel): "
-            "check that the images hold particles, that their contrast and particle diameter are right, or use more images"
-        )
-    return SteerablePCA(mean, tuple(components), tuple(eigenvalues), tuple(weights))
-
-
-def _covariance(y: np.ndarray, mean: FloatArray | None) -> FloatArray:
-    """Re(Y^H Y)/n with float64 sums over blocks of rows."""
-    n, p = y.shape
-    total = np.zeros((p, p))
-    for start in range(0, n, 4096):
-        block = y[start : start + 4096]
-        re = block.real.astype(np.float64)
-        if mean is not None:
-            re -= mean
-        total += re.T @ re
-        if mean is None:
-            im = block.imag.astype(np.float64)
-            total += im.T @ im
-    return total / n
+    sums = CovarianceSums(coefs.offsets)
+    for start in range(0, coefs.n_particles, 4096):
+        sums.add(coefs.packed[start : start + 4096])
+    return pca_from_sums(sums, noise_variance)
 
 
 def _fix_signs(vectors: FloatArray) -> FloatArray:
@@ -112,47 +135,71 @@ def _fix_signs(vectors: FloatArray) -> FloatArray:
     return np.ascontiguousarray(vectors * signs)
 
 
-def project_features(coefs: SteerableCoefficients, pca: SteerablePCA) -> SteerableCoefficients:
-    """Weighted principal coefficients of unit norm: the features of the neighbour search.
+def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA) -> Coefficients:
+    """Coordinates of coefficients in the principal components, the mean of k = 0 taken out.
 
-    b_k = weight * (Y_k - mean) components, scaled so that sum |b_0|^2 + 2 sum_{k>=1} |b_k|^2 = 1 for every particle.
+    Parameters
+    ----------
+    packed : (b, sum p_k) complex64, laid out by ``offsets``.
 
     Returns
     -------
-    SteerableCoefficients with p_k = the number of components kept at k (many are 0).
+    (b, sum r_k) complex64, laid out by ``pca.offsets``.
+
+    Examples
+    --------
+    >>> pca = SteerablePCA(np.ones(2), (np.array([[1.0], [0.0]]),), (np.ones(1),), (np.ones(1),))
+    >>> project(np.array([[3, 5]], np.complex64), np.array([0, 2]), pca).real.tolist()
+    [[2.0]]
     """
-    n = coefs.n_particles
-    offsets = np.concatenate([[0], np.cumsum(pca.n_components)]).astype(np.int64)
-    last = max(k for k, count in enumerate(pca.n_components) if count)
-    offsets = offsets[: last + 2]
-    packed = np.zeros((n, int(offsets[-1])), np.complex64)
-    norm2 = np.zeros(n)
-    for k in range(last + 1):
-        if pca.n_components[k] == 0:
+    out = np.zeros((len(packed), int(pca.offsets[-1])), np.complex64)
+    for k, components in enumerate(pca.components):
+        if components.shape[1] == 0:
             continue
-        matrix = (pca.components[k] * pca.weights[k]).astype(np.float32)
-        y = coefs[k]
-        b = packed[:, offsets[k] : offsets[k + 1]]
+        y = packed[:, offsets[k] : offsets[k + 1]]
+        matrix = components.astype(np.float32)
+        target = out[:, pca.offsets[k] : pca.offsets[k + 1]]
         if k == 0:
-            b.real = (y.real - pca.mean.astype(np.float32)) @ matrix
+            target.real = (y.real - pca.mean.astype(np.float32)) @ matrix
         else:
-            b.real = y.real @ matrix
-            b.imag = y.imag @ matrix
-        norm2 += (1 if k == 0 else 2) * np.einsum("ij,ij->i", b, b.conj(), dtype=np.complex128).real
-    packed /= np.sqrt(np.maximum(norm2, np.finfo(np.float32).tiny))[:, None].astype(np.float32)
-    return SteerableCoefficients(packed, offsets)
+            target.real = y.real @ matrix
+            target.imag = y.imag @ matrix
+    return out
 
 
-def project_components(y: Coefficients, pca: SteerablePCA, k: int) -> Coefficients:
-    """Coefficients (n, p_k) of frequency k projected onto the principal components kept, the mean of k = 0 left in.
+def expand_components(coordinates: Coefficients, offsets: IndexArray, pca: SteerablePCA) -> Coefficients:
+    """The inverse of :func:`project` on the principal subspace: (b, sum r_k) -> (b, sum p_k), the mean put back.
 
-    >>> import numpy as np
-    >>> pca = SteerablePCA(np.zeros(2), (np.array([[1.0], [0.0]]),), (np.ones(1),), (np.ones(1),))
-    >>> project_components(np.array([[2, 3]], np.complex64), pca, 0).real.tolist()
-    [[2.0, 0.0]]
+    >>> pca = SteerablePCA(np.ones(2), (np.array([[1.0], [0.0]]),), (np.ones(1),), (np.ones(1),))
+    >>> expand_components(np.array([[2]], np.complex64), np.array([0, 2]), pca).real.tolist()
+    [[3.0, 1.0]]
     """
-    projector = (pca.components[k] @ pca.components[k].T).astype(np.float32)
-    if k == 0:
-        mean = pca.mean.astype(np.float32)
-        return ((y - mean) @ projector + mean).astype(np.complex64)
-    return (y @ projector).astype(np.complex64)
+    packed = np.zeros((len(coordinates), int(offsets[-1])), np.complex64)
+    for k, components in enumerate(pca.components):
+        target = packed[:, offsets[k] : offsets[k + 1]]
+        if components.shape[1]:
+            b = coordinates[:, pca.offsets[k] : pca.offsets[k + 1]]
+            matrix = np.ascontiguousarray(components.T, np.float32)
+            target.real = b.real @ matrix
+            target.imag = b.imag @ matrix
+        if k == 0:
+            target.real += pca.mean.astype(np.float32)
+            target.imag = 0
+    return packed
+
+
+def weigh_features(coordinates: SteerableCoefficients, pca: SteerablePCA) -> SteerableCoefficients:
+    """Weighted coordinates of unit norm, sum |b_0|^2 + 2 sum_{k>=1} |b_k|^2 = 1: the features of the neighbour search.
+
+    >>> pca = SteerablePCA(np.zeros(2), (np.eye(2),), (np.ones(2),), (np.full(2, 0.5),))
+    >>> weigh_features(SteerableCoefficients(np.array([[3, 4]], np.complex64), pca.offsets), pca).packed.real.round(3).tolist()
+    [[0.6, 0.8]]
+    """
+    packed = coordinates.packed * np.concatenate(pca.weights).astype(np.float32)
+    double = np.where(np.arange(packed.shape[1]) < pca.offsets[1], 1.0, 2.0).astype(np.float32)
+    norm2 = np.zeros(len(packed))
+    for start in range(0, len(packed), 4096):
+        block = packed[start : start + 4096]
+        norm2[start : start + 4096] = (block.real**2 + block.imag**2).astype(np.float64) @ double
+    packed /= np.sqrt(np.maximum(norm2, np.finfo(np.float32).tiny))[:, None].astype(np.float32)
+    return SteerableCoefficients(packed, pca.offsets)

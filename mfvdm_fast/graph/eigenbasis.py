@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_GROWTH = 1e5  # of the leading eigenvector within one filter
 SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
+DENSE_SIZE = 256  # rows up to which LAPACK is quick; it also sees every copy of a multiple eigenvalue
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def solve_eigenbasis(
     ParameterError
         When m is not between 1 and the number of particles, or k is negative.
     SolverError
-        When the residuals stay above ten times the tolerance.
+        When the residuals stay above ten times the tolerance, or ARPACK fails.
 
     Examples
     --------
@@ -83,10 +84,10 @@ def solve_eigenbasis(
         raise ParameterError(f"n_eigenvectors must lie between 1 and the number of particles ({n}), got {n_eigenvectors}")
     if k < 0:
         raise ParameterError(f"the angular frequency k must not be negative, got {k}")
-    if options.method == "eigsh" or 4 * n_eigenvectors >= (n if k == 0 else 2 * n):
-        return _solve_with_scipy(graph, k, n_eigenvectors, options, seed)
-    if options.method != "chebyshev":
+    if options.method not in ("chebyshev", "eigsh"):
         raise ParameterError(f"the eigensolver must be 'chebyshev' or 'eigsh', got {options.method!r}")
+    if options.method == "eigsh" or 4 * n_eigenvectors >= (n if k == 0 else 2 * n):
+        return _solve_with_scipy(graph, k, n_eigenvectors, seed)
     with use_threads(threads):
         return _ChebyshevSolver(graph, k, n_eigenvectors, options, seed).solve()
 
@@ -220,21 +221,25 @@ class _ChebyshevSolver:
         return Eigenbasis(self.k, ritz[:m].copy(), vectors, residuals[:m].copy(), iterations, outcome)
 
 
-def _solve_with_scipy(graph: FrequencyGraph, k: int, n_eigenvectors: int, options: SolverOptions, seed: int) -> Eigenbasis:
-    """The reference: ARPACK (dense LAPACK for tiny graphs) in float64 on the real form of 2n (k = 0: n) rows."""
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+def _solve_with_scipy(graph: FrequencyGraph, k: int, n_eigenvectors: int, seed: int) -> Eigenbasis:
+    """The reference: ARPACK (dense LAPACK for tiny graphs) in float64 on the real form of 2n (k = 0: n) rows.
+
+    ARPACK starts from one vector and may miss copies of an eigenvalue that a graph of several components repeats.
+    """
+    from scipy.sparse.linalg import ArpackError, eigsh
 
     matrix = real_matrix(graph, k)
     size = matrix.shape[0]
-    if 4 * n_eigenvectors >= size:
+    if 4 * n_eigenvectors >= size or size <= DENSE_SIZE:
         values, x = np.linalg.eigh(matrix.toarray())
     else:
         start = np.random.default_rng([seed, k]).standard_normal(size)
         try:
             values, x = eigsh(matrix, n_eigenvectors, which="LA", v0=start)
-        except ArpackNoConvergence as error:
+        except ArpackError as error:  # not converged, or a graph without edges
+            found = len(getattr(error, "eigenvalues", ()))
             raise SolverError(
-                f"eigenbasis of frequency k = {k}: ARPACK found {len(error.eigenvalues)} of {n_eigenvectors} eigenvectors; "
+                f"eigenbasis of frequency k = {k}: ARPACK found {found} of {n_eigenvectors} eigenvectors; "
                 "ask for fewer or use the solver 'chebyshev'"
             ) from error
     order = np.argsort(values)[::-1][:n_eigenvectors]

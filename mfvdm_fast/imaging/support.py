@@ -15,13 +15,13 @@ from .noise import radii_px
 ENERGY = 0.99
 SIGNIFICANCE = 3.0  # standard errors a ring must stand above the noise to count as signal
 # What lies below the noise of the estimate is still particle: both limits are set wider than what was seen.
-RADIUS_MARGIN = 1.1
+RADIUS_MARGIN = 1.15
 BANDLIMIT_MARGIN = 1.5
 SMALLEST_BANDLIMIT = 0.1
 
 
 def estimate_radius(images: Images, noise: NoiseModel) -> float:
-    """Radius in pixels of the disc that holds 99 % of the signal's variance, with a margin of 10 % and 1 pixel.
+    """Radius in pixels of the disc that holds 99 % of the signal's variance, with a margin of 15 % and 1.5 pixels.
 
     The mean square of every ring minus the noise variance, 0 where it does not stand three standard errors above the
     noise, cumulated with weight r. (Zhao & Singer's rule, with the margin and the threshold that low SNR asks for.)
@@ -44,7 +44,7 @@ def estimate_radius(images: Images, noise: NoiseModel) -> float:
         square += np.einsum("bij,bij->ij", block, block)
     rings = np.rint(radii_px(box_size)).astype(np.int64)
     reached = _reach(square / len(images), rings, largest, noise.variance, len(images))
-    return float(largest if reached is None else min(largest, RADIUS_MARGIN * reached + 1))
+    return float(largest if reached is None else min(largest, RADIUS_MARGIN * reached + 1.5))
 
 
 def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = None) -> float:

@@ -4,9 +4,9 @@ The compiler's own vectorizer gives up on short loops over several arrays, silen
 innermost loops of the all-pairs search are written with these. LLVM maps them to whatever the processor has (one
 AVX-512 register, two of AVX2, four of NEON). All of it works inside ``kernel`` functions only:
 
-``load(array, at)``, ``store(array, at, v)`` (no bounds check), ``splat(scalar)``, ``+ - *``, ``fma(a, b, c)`` = a b + c,
-``vabs``, ``vmax``, ``vmin``, ``vsqrt``; scalars come from ``largest(v)``, ``total(v)`` and ``reaches(a, b)`` (an int64 with
-bit l set when a[l] >= b[l], read with ``lowest_bit(bits)`` and ``count_bits(bits)``).
+``load(array, at)`` and ``store(array, at, v)`` (no bounds check), ``splat(scalar)``, ``+ - *``, ``fma(a, b, c)`` for
+a * b + c, ``vabs``, ``vmax``, ``vmin``, ``vsqrt``; scalars come from ``largest(v)``, ``total(v)`` and ``reaches(a, b)``
+(an int64 with bit l set when a[l] >= b[l], read with ``lowest_bit(bits)`` and ``count_bits(bits)``).
 """
 
 from __future__ import annotations

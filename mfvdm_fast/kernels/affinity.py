@@ -1,8 +1,8 @@
 """The K partners of largest affinity A(i, j) = sum_k |C_k(i, j)|^2 over all pairs, plain and mirrored (Eqs. 5-7).
 
-Each unordered pair is met once. Frequencies are added to a tile of 64 x 64 pairs one after the other; what the others
-can still add is at most sum |b_i,k|^2 |b_j,k|^2, so that soon few pairs are left, and those are computed one by one, always by
-the same instructions.
+Each unordered pair is met once. Frequencies are added one after the other, for groups of 2 rows x 16 columns; what the
+others can still add is at most sum |b_i,k|^2 |b_j,k|^2, so that in most groups few pairs or none stay open. Those are
+computed one by one, always by the same instructions, so that an affinity does not depend on how the pair was met.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .pairs import (
 from .topk import Lists, push
 
 SLACK = 1e-4  # see distance.SLACK
-FEW = 128  # pairs of a tile of 4096 that are cheaper one by one than one more frequency for all
+FEW = 2  # pairs out of 64 that are cheaper one by one than one more frequency for all
 
 
 class AffinityPlan(NamedTuple):
@@ -50,7 +50,7 @@ def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     features = features[order]
     used = np.append(offsets[:-1][np.diff(offsets) > 0], offsets[-1])
     slabs = pack_slabs(features)
-    power = np.stack([(np.abs(features[:, a:b]) ** 2).sum(axis=1, dtype=np.float64) for a, b in zip(used, used[1:])])
+    power = np.add.reduceat(np.abs(features) ** 2, used[:-1], axis=1, dtype=np.float64).T
     left = np.cumsum(power[::-1] ** 2, axis=0)[::-1]
     tails = np.zeros((len(power), len(slabs) * BLOCK), np.float32)
     tails[:-1, : len(features)] = left[1:]
@@ -60,47 +60,47 @@ def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
 
 
 @kernel
-def _add_frequency(plan: AffinityPlan, f: int, row0: int, lane0: int, sums: Float32s) -> None:
-    """Add |C_k|^2 of frequency number f to sums (64, 2, 64): row, plain or mirrored, column."""
-    rows, lanes = plan.slabs[row0 // 64], plan.slabs[lane0 // 64]
-    for r in range(0, 64, 2):
-        for at in range(0, 64, 16):
-            p0, q0, x0, y0, p1, q1, x1, y1 = products(rows, r, lanes, at, plan.starts[f], plan.starts[f + 1])
-            u0, v0, u1, v1 = p0 + q0, x0 - y0, p0 - q0, x0 + y0
-            u2, v2, u3, v3 = p1 + q1, x1 - y1, p1 - q1, x1 + y1
-            to = 128 * r + at
-            store(sums, to, fma(u0, u0, fma(v0, v0, load(sums, to))))
-            store(sums, to + 64, fma(u1, u1, fma(v1, v1, load(sums, to + 64))))
-            store(sums, to + 128, fma(u2, u2, fma(v2, v2, load(sums, to + 128))))
-            store(sums, to + 192, fma(u3, u3, fma(v3, v3, load(sums, to + 192))))
+def _add(plan: AffinityPlan, f: int, row: int, lane: int, sums: Float32s) -> None:
+    """Add |C_k|^2 of frequency number f to sums (4, 16): rows row, row + 1, plain and mirrored, 16 columns."""
+    rows, lanes = plan.slabs[row // 64], plan.slabs[lane // 64]
+    p0, q0, x0, y0, p1, q1, x1, y1 = products(rows, row % 64, lanes, lane % 64, plan.starts[f], plan.starts[f + 1])
+    u0, v0, u1, v1 = p0 + q0, x0 - y0, p0 - q0, x0 + y0
+    u2, v2, u3, v3 = p1 + q1, x1 - y1, p1 - q1, x1 + y1
+    store(sums, 0, fma(u0, u0, fma(v0, v0, load(sums, 0))))
+    store(sums, 16, fma(u1, u1, fma(v1, v1, load(sums, 16))))
+    store(sums, 32, fma(u2, u2, fma(v2, v2, load(sums, 32))))
+    store(sums, 48, fma(u3, u3, fma(v3, v3, load(sums, 48))))
 
 
 @kernel
-def _left(plan: AffinityPlan, lists: Lists, f: int, i: int, lane0: int, at: int, m: int, n: int, sums: Float32s) -> int:
-    """Which of the 16 pairs (i, lane0 + at + l) can still enter a list after frequency f, as bits."""
-    least = vmin(load(lists.limits, lane0 + at), splat(lists.limits[i]))
-    most = fma(splat(plan.tails[f, i]), load(plan.tails, f * plan.tails.shape[1] + lane0 + at), load(sums, 128 * (i % 64) + 64 * m + at))
-    return reaches(most, least) & allowed_bits(i, lane0 + at, n)
+def _open_pairs(plan: AffinityPlan, lists: Lists, f: int, row: int, lane: int, sums: Float32s) -> int:
+    """Which of the 4 x 16 pairs of :func:`_add` can still enter a list after frequency f: a bit each."""
+    n, n_rows = plan.ids.size, plan.tails.shape[1]
+    limits, tails = load(lists.limits, lane), load(plan.tails, f * n_rows + lane)
+    bits = 0
+    for s in range(2 if row + 1 < n else 1):
+        least = vmin(limits, splat(lists.limits[row + s])) - splat(plan.tails[f, row + s]) * tails
+        allowed = allowed_bits(row + s, lane, n)
+        bits |= (reaches(load(sums, 32 * s), least) & allowed) << (32 * s)
+        bits |= (reaches(load(sums, 32 * s + 16), least) & allowed) << (32 * s + 16)
+    return bits
 
 
 @kernel
-def _count_left(plan: AffinityPlan, lists: Lists, f: int, row0: int, lane0: int, n: int, sums: Float32s) -> int:
-    left = 0
-    for i in range(row0, min(row0 + 64, n)):
-        for m in range(2):
-            for at in range(0, 64, 16):
-                left += count_bits(_left(plan, lists, f, i, lane0, at, m, n, sums))
-    return left
-
-
-@kernel
-def _affinity(plan: AffinityPlan, i: int, j: int, m: int, work: Float32s) -> float:
-    pair_coefficients(plan.lanes, i, j, 1.0 - 2.0 * m, work)
-    power = splat(np.float32(0))
-    for at in range(0, work.size, LANES):
-        value = load(work, at)
-        power = fma(value, value, power)
-    return total(power)
+def _try_pairs(plan: AffinityPlan, lists: Lists, row: int, lane: int, bits: int, work: Float32s) -> None:
+    """Compute the affinity of the pairs whose bits are set and put them into the lists of both particles."""
+    while bits:
+        bit = lowest_bit(bits)
+        bits &= bits - 1
+        i, m, j = row + bit // 32, bit // 16 % 2, lane + bit % 16
+        pair_coefficients(plan.lanes, i, j, 1.0 - 2.0 * m, work)
+        power = splat(np.float32(0))
+        for at in range(0, work.size, LANES):
+            value = load(work, at)
+            power = fma(value, value, power)
+        score = total(power)
+        push(lists, i, score, 2 * plan.ids[j] + m)
+        push(lists, j, score, 2 * plan.ids[i] + m)
 
 
 @kernel(parallel=True)
@@ -109,23 +109,22 @@ def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], 
     n_freq = plan.starts.size - 1
     for t in prange(tiles.shape[0]):
         row0, lane0 = 64 * tiles[t, 0], 64 * tiles[t, 1]
-        sums = np.zeros((64, 2, 64), np.float32)
+        groups = np.arange((min(64, n - row0) + 1) // 2 * 4)  # numbers 4 * (row // 2) + column // 16 still open
+        n_open = groups.size
+        sums = np.zeros((128, 64), np.float32)
         work = np.empty(2 * plan.lanes.shape[3], np.float32)
-        f = 0
-        _add_frequency(plan, f, row0, lane0, sums)
-        while f + 1 < n_freq and _count_left(plan, lists, f, row0, lane0, n, sums) > FEW:
-            f += 1
-            _add_frequency(plan, f, row0, lane0, sums)
-        for i in range(row0, min(row0 + 64, n)):
-            for m in range(2):
-                for at in range(0, 64, 16):
-                    bits = _left(plan, lists, f, i, lane0, at, m, n, sums)
-                    while bits:
-                        j = lane0 + at + lowest_bit(bits)
-                        bits &= bits - 1
-                        score = _affinity(plan, i, j, m, work)
-                        push(lists, i, score, 2 * plan.ids[j] + m)
-                        push(lists, j, score, 2 * plan.ids[i] + m)
+        for f in range(n_freq):
+            still = 0
+            for g in groups[:n_open]:
+                row, lane = row0 + g // 4 * 2, lane0 + g % 4 * 16
+                _add(plan, f, row, lane, sums[g])
+                bits = _open_pairs(plan, lists, f, row, lane, sums[g])
+                if count_bits(bits) <= FEW or f + 1 == n_freq:
+                    _try_pairs(plan, lists, row, lane, bits, work)
+                else:
+                    groups[still] = g
+                    still += 1
+            n_open = still
 
 
 def nearest_by_affinity(

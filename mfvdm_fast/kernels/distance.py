@@ -1,8 +1,8 @@
 """The K most similar partners of every particle over all pairs, plain and mirrored, up to rotation (exact).
 
 C_k(i, j) = sum_q b_i,kq conj(b_j,kq) (plain) or sum_q b_i,kq b_j,kq (mirrored). The score of a pair is the maximum of
-s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] over a fixed grid of angles (SCIENCE.md section 3). Each unordered pair is met once
-and serves both of its rows, and is dropped as soon as an upper bound of s stays below the K-th best score of both:
+s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] over a fixed grid of angles (SCIENCE.md section 3). Each unordered pair
+is met once, serves both of its rows, and is dropped once an upper bound of s stays below the K-th best score of both:
 
 1. C_0 + 2 sum |C_k| over the leading frequencies, and Cauchy-Schwarz for the others, for 2 x 64 pairs at a time;
 2. the maximum over the grid of the leading part, and Cauchy-Schwarz for the others;
@@ -19,7 +19,19 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import LANES, fma, largest, load, lowest_bit, reaches, splat, store, vabs, vmax, vmin, vsqrt
-from .pairs import BLOCK, SLAB, Float32s, Progress, allowed_bits, cluster_order, pack_lanes, pack_slabs, pair_coefficients, products, search_tiles
+from .pairs import (
+    BLOCK,
+    SLAB,
+    Float32s,
+    Progress,
+    allowed_bits,
+    cluster_order,
+    pack_lanes,
+    pack_slabs,
+    pair_coefficients,
+    products,
+    search_tiles,
+)
 from .topk import Lists, push
 
 # Bounds and scores are rounded in float32 along different ways: the former are raised by this part of |b_i| |b_j|.
@@ -188,9 +200,10 @@ def nearest_by_rotation(
     rounds. Memory: about four times the features, and the lists.
 
     >>> import numpy as np
-    >>> b = np.exp(1j * np.array([[0.0, 1.0], [0.0, 2.0], [0.0, -2.5]])).astype(np.complex64)
-    >>> nearest_by_rotation(b, np.array([0, 1, 2]), 1)[1][:, 0]
-    array([2, 0, 0])
+    >>> b = np.array([[1, 1, 1j], [1, 1, 0.9j], [1, 1, -0.5j]], np.complex64)
+    >>> scores, codes = nearest_by_rotation(b, np.array([0, 1, 2, 3]), 1)
+    >>> codes[:, 0]  # 1 and 0 resemble each other as they are, 2 resembles the mirror image of 0
+    array([2, 0, 1])
     """
     plan = plan_rotation(features, offsets)
     return search_tiles(_rotation_round, plan, plan.ids, n_best, progress)

@@ -1,7 +1,7 @@
 """All pairs of particles in square tiles: data layouts, the order of the tiles, and the products of features.
 
-C_k(i, j) = sum_q b_i,kq conj(b_j,kq) for a plain pair, sum_q b_i,kq b_j,kq for a mirrored one. With P = re re', Q = im im',
-X = im re', Y = re im' (SCIENCE.md section 3) they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
+C_k(i, j) = sum_q b_i,kq conj(b_j,kq) for a plain pair, sum_q b_i,kq b_j,kq for a mirrored one. With P = re re',
+Q = im im', X = im re', Y = re im' (SCIENCE.md section 3) they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
 
 For tiles the particles stand in blocks of 64, one slab ``[q][re, im][particle]`` per frequency, so that particles fill
 the vector registers. For single pairs they stand as ``[particle][q][re, im][lane]`` with one lane per frequency.
@@ -22,7 +22,7 @@ from .topk import empty_lists, sort_lists
 
 BLOCK = 64
 SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
-ORDER_COLUMNS, ORDER_AXES = 128, 8  # how much cluster_order looks at
+ORDER_COLUMNS, ORDER_AXES = 128, 5  # how much cluster_order looks at
 
 Float32s = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -66,13 +66,13 @@ def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64], lane
 def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
     """An order of the particles in which blocks, and blocks that are close in the sense of XOR, hold similar ones.
 
-    The moduli of the features are free of rotation and mirroring. The particles are halved again and again along the
-    axis of largest variance, out of the leading principal axes. It only decides what is met first.
+    Real features and the moduli of complex ones are free of rotation and mirroring. The particles are halved again
+    and again along the axis of largest variance, out of the leading principal axes. It only decides what is met first.
     """
-    moduli = np.abs(features[:, :ORDER_COLUMNS])
-    moduli -= moduli.mean(axis=0)
-    axes = np.linalg.eigh(moduli.T @ moduli)[1][:, -ORDER_AXES:]
-    places = moduli @ axes
+    leading = features[:, :ORDER_COLUMNS]
+    sizes = np.where(leading.imag.any(axis=0), np.abs(leading), leading.real)
+    sizes -= sizes.mean(axis=0)
+    places = sizes @ np.linalg.eigh(sizes.T @ sizes)[1][:, -ORDER_AXES:]
     order = np.arange(len(features))
     half = BLOCK
     while 2 * half < len(order):

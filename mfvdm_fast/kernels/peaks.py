@@ -1,9 +1,9 @@
 """Where a real trigonometric polynomial is largest: the rotation that aligns two images.
 
 s(alpha) = Re[C_0 + 2 sum_{k >= 1} C_k exp(i k alpha)]. A grid of at least 4 k_max angles, then a parabola and Newton's
-method inside a bracket in float64, for every grid maximum that could still be the highest: between two grid angles h apart
-s rises by no more than h^2 / 8 sum 2 k^2 |C_k|. Heights that agree to 1e-6 of sum 2 |C_k| are ties, which go to the
-smallest |alpha|, then to the positive angle.
+method inside a bracket in float64, for every grid maximum that could still be the highest: between two grid angles h
+apart s rises by no more than h^2 / 8 sum 2 k^2 |C_k|. Heights that agree to 1e-6 of sum 2 |C_k| are ties, which go to
+the smallest |alpha|, then to the positive angle.
 """
 
 from __future__ import annotations
@@ -124,14 +124,15 @@ def _choose(found: NDArray[np.float64], count: int, tolerance: float) -> Any:
         nearer = abs(alpha) - abs(angle)
         if found[1, p] >= top - tolerance and (nearer < -1e-7 or (nearer < 1e-7 and alpha > angle)):
             angle, value = alpha, found[1, p]
-    return angle, value
+    return (angle, value) if np.isfinite(angle) else (np.nan, np.nan)
 
 
 @kernel(parallel=True)
 def _peaks(re: Float32s, im: Float32s, tables: Float32s, angles: NDArray[Any], values: NDArray[Any]) -> None:
     n_freq, n_angles = tables.shape[1], tables.shape[2]
     for b in prange(len(re)):
-        c, grid, found = np.empty(2 * n_freq, np.float32), np.empty(3 * n_angles, np.float32), np.empty((2, 2 * n_angles))
+        c, grid = np.empty(2 * n_freq, np.float32), np.empty(3 * n_angles, np.float32)
+        found = np.empty((2, 2 * n_angles))
         c[:n_freq], c[n_freq:] = re[b], im[b]
         angles[b], values[b] = _peak(c, n_freq, tables, grid, found)
 
@@ -147,7 +148,8 @@ def _align(
 ) -> None:
     width, n_angles = lanes.shape[3], tables.shape[2]
     for i in prange(len(indices)):
-        c, grid, found = np.empty(2 * width, np.float32), np.empty(3 * n_angles, np.float32), np.empty((2, 2 * n_angles))
+        c, grid = np.empty(2 * width, np.float32), np.empty(3 * n_angles, np.float32)
+        found = np.empty((2, 2 * n_angles))
         for t in range(indices.shape[1]):
             pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
             angles[i, t], values[i, t] = _peak(c, width, tables, grid, found)

@@ -50,8 +50,9 @@ class PolarPlan:
         self._window = np.outer(inverse, inverse) * (1 if window is None else window)
         self._window = self._window.astype(np.float32)
         theta = 2 * np.pi / n_theta * np.arange(n_theta // 2)
-        x = (self.radii[:, None] * np.cos(theta)).ravel() * self.grid_size
-        y = (self.radii[:, None] * np.sin(theta)).ravel() * self.grid_size
+        # Rounded, for cos(pi/2) to be 0: points on an axis then see as far to one side as to the other.
+        x = (self.radii[:, None] * np.round(np.cos(theta), 15)).ravel() * self.grid_size
+        y = (self.radii[:, None] * np.round(np.sin(theta), 15)).ravel() * self.grid_size
         flip = x < 0  # the FFT of real images knows only x >= 0; the rest by Hermitian symmetry
         x[flip], y[flip] = -x[flip], -y[flip]
         columns, weights_x = self._stencil(x)
@@ -76,8 +77,9 @@ class PolarPlan:
         """First grid point within w/2 of each position, and the kernel's values at the w points from there."""
         first = np.ceil(position - WIDTH / 2).astype(np.int64)
         u = (position - first)[:, None] - np.arange(WIDTH)
-        weights = i0(self._beta * np.sqrt(np.maximum(0, 1 - (2 * u / WIDTH) ** 2))) / i0(self._beta)
-        return first, weights.astype(np.float32)
+        inside = 1 - (2 * u / WIDTH) ** 2
+        weights = np.where(inside > 0, i0(self._beta * np.sqrt(np.maximum(0, inside))) / i0(self._beta), 0)
+        return first, weights.astype(np.float32)  # 0 at the very edge, for the same reason
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.complex64]:
         """(b, L, L) float32 -> (b, n_r, n_theta / 2) complex64, relative error below 1e-4. Uses one thread."""

@@ -42,7 +42,9 @@ def disk_harmonics(box_size: int, radius_px: float, bandlimit: float) -> Functio
     orders, roots = zeros_below(2 * np.pi * bandlimit * radius_px, 0)
     r, theta = polar_pixels(box_size)
     k, root = orders[:, None, None], roots[:, None, None]
-    values = jv(k, root * r / radius_px) * np.exp(1j * k * theta) / (np.sqrt(np.pi) * radius_px * np.abs(jv(k + 1, root)))
+    values = (
+        jv(k, root * r / radius_px) * np.exp(1j * k * theta) / (np.sqrt(np.pi) * radius_px * np.abs(jv(k + 1, root)))
+    )
     return Functions(orders, roots, values * (r <= radius_px))
 
 
@@ -59,7 +61,9 @@ def fourier_bessel(box_size: int, radius_px: float, bandlimit: float) -> Functio
     values = np.empty((len(orders), box_size, box_size), dtype=np.complex128)
     for i, (k, root) in enumerate(zip(orders, roots, strict=True)):
         norm = 1 / (bandlimit * np.sqrt(np.pi) * np.abs(jv(k + 1, root)))
-        radial = 2 * np.pi * norm * jv(k, 2 * np.pi * distinct[:, None] * xi) @ (jv(k, root * xi / bandlimit) * weights * xi)
+        radial = (
+            2 * np.pi * norm * jv(k, 2 * np.pi * distinct[:, None] * xi) @ (jv(k, root * xi / bandlimit) * weights * xi)
+        )
         values[i] = radial[ring].reshape(r.shape) * np.exp(1j * k * theta)
     return Functions(orders, roots, values * (r <= radius_px))
 

@@ -1,0 +1,49 @@
+"""``mfvdm-fast demo``: simulate, denoise and evaluate a small stack, to see that all is well."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from ..io.stack import open_stack
+from ..params import preset
+from ..simulate import SimulationSettings
+from ..synthetic import synthetic_particle
+from ..threads import resolve_threads
+from . import denoise, simulate
+from .arguments import add_output, add_threads
+from .evaluate import evaluate_folder, table_lines
+from .truth import open_truth
+
+_BOX_SIZE, _PIXEL_SIZE, _SNR = 64, 4.0, 0.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``demo``."""
+    add_output(parser, "demo")
+    add_threads(parser)
+    parser.add_argument("-n", "--particles", dest="n_particles", metavar="N", type=int, default=2000,
+                        help="number of particles (%(default)s)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything below one folder: ``simulated`` and ``denoised``."""
+    threads, output = resolve_threads(args.threads), Path(args.output)
+    settings = SimulationSettings(snr=_SNR)
+    what = {"n_particles": args.n_particles, "seed": 0, "settings": asdict(settings)}
+    print(f"1/3 simulate {args.n_particles} particles of {_BOX_SIZE} px, SNR {_SNR:g}", flush=True)
+    simulated = output / "simulated"
+    simulate.run_simulation(
+        synthetic_particle(_BOX_SIZE), _PIXEL_SIZE, what, settings, simulated, args.overwrite, threads
+    )
+    stack, params = open_stack(simulated / simulate.STAR), preset()
+    denoise.check_input(stack.paths[0], stack, params)
+    print("2/3 denoise", flush=True)
+    truth = open_truth(simulated).of_input(stack)
+    job = denoise.Job(stack, params, output / "denoised", args.overwrite, threads, truth=truth)
+    print("\n".join(denoise.run_job(job, args.warnings)))
+    print("3/3 evaluate", flush=True)
+    print("\n".join(table_lines(evaluate_folder(job.output, simulated))))
+    print(f"look at {job.output / 'contact_sheet.png'}")
+    return 0

@@ -1,0 +1,181 @@
+"""``mfvdm-fast denoise``: a particle stack in, a folder of denoised particles and neighbours out."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..budget import Budget, predict
+from ..errors import InputError
+from ..io.denoised_star import write_denoised_star
+from ..io.mrc import MrcStackWriter
+from ..io.output_folder import OUTPUT_FILES, OutputFolder
+from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
+from ..io.stack import ParticleStack, open_stack
+from ..params import DenoiseParams, preset
+from ..pipeline import DenoiseResult, check_stack, denoise
+from ..progress import StageTimes, console_progress
+from ..records import NeighborTable
+from ..report.contact_sheet import low_pass, write_contact_sheet
+from ..threads import resolve_threads
+from .arguments import add_output, add_threads, parse_memory, row_chunks
+from .summary import describe, estimates, manifest
+from .truth import Truth, open_truth
+
+FILES = {
+    **OUTPUT_FILES,
+    "initial_neighbors.npz": "the same before the refinement (affinity is the correlation of two images)",
+    "eigenvalues.json": "eigenvalues of the neighbour graph, by angular frequency",
+    "contact_sheet.png": "some particles before and after",
+}
+_SHEET_COLUMNS = 8
+# Options that set a parameter of the same name.
+_PARAMETERS = ("n_neighbors", "n_frequencies", "n_eigenvectors", "refine", "basis", "solver", "ctf", "whiten",
+               "particle_diameter_angstrom", "seed")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what comes in, what is asked for, where it goes."""
+
+    stack: ParticleStack
+    params: DenoiseParams
+    output: Path
+    overwrite: bool = False
+    threads: int | None = None
+    max_memory_bytes: int | None = None
+    inverted: bool = False
+    project_dir: Path | None = None
+    truth: Truth | None = None
+
+    def budget(self) -> Budget:
+        """Needs of the run."""
+        return predict(self.stack.n_particles, self.stack.box_size, self.params, has_ctf=self.stack.ctf is not None)
+
+    def output_bytes(self) -> int:
+        """What the budget says, and the initial neighbours."""
+        again = 25 * self.stack.n_particles * self.params.n_neighbors if self.params.refine else 0
+        return self.budget().output_bytes + again
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``denoise``."""
+    default = DenoiseParams()
+    parser.add_argument("input", metavar="INPUT", help="particles: .star, .mrcs or .mrc")
+    add_output(parser)
+    add_threads(parser)
+    parser.add_argument("--max-memory", metavar="SIZE", help="stay below this much memory, such as 1500M or 2G")
+    parser.add_argument("--dry-run", action="store_true", help="show memory, time and disk needed, write nothing")
+    parser.add_argument("--project-dir", metavar="DIR", type=Path, help="folder where the paths in the STAR file start")
+    parser.add_argument("--invert", action="store_true", help="the protein is black: multiply the images by -1")
+    parser.add_argument("--truth", metavar="DIR", type=Path, help="output of 'simulate', for the contact sheet")
+    method = parser.add_argument_group("method")
+    add = method.add_argument
+    add("--preset", metavar="NAME", help="set of parameters that the options below change (default: paper)")
+    add("--neighbors", dest="n_neighbors", metavar="N", type=int,
+        help=f"neighbours of each particle (default: {default.n_neighbors})")  # fmt: skip
+    add("--no-refine", dest="refine", action="store_false", default=None, help="keep the neighbours first found")
+    add("--frequencies", dest="n_frequencies", metavar="K", type=int,
+        help=f"angular frequencies of the refinement (default: {default.n_frequencies})")  # fmt: skip
+    add("--eigenvectors", dest="n_eigenvectors", metavar="M", type=int,
+        help=f"eigenvectors per frequency (default: {default.n_eigenvectors})")  # fmt: skip
+    add("--particle-diameter", dest="particle_diameter_angstrom", metavar="Å", type=float,
+        help="diameter of the particle (default: estimated)")  # fmt: skip
+    add("--no-ctf", dest="ctf", action="store_false", default=None, help="leave the CTF uncorrected")
+    add("--whiten", action=argparse.BooleanOptionalAction, default=None,
+        help="divide by the noise spectrum (default: when the noise is not white)")  # fmt: skip
+    add("--basis", metavar="NAME", help=f"disk_harmonics or fourier_bessel (default: {default.basis})")
+    add("--solver", metavar="NAME", help=f"chebyshev or eigsh (default: {default.solver})")
+    add("--seed", metavar="N", type=int, help=f"of the solver's start vectors (default: {default.seed})")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything that is cheap to check, then do the work."""
+    changes = {name: getattr(args, name) for name in _PARAMETERS if getattr(args, name) is not None}
+    params = preset(args.preset, **changes) if args.preset is not None else preset(**changes)
+    threads = resolve_threads(args.threads)
+    max_memory = None if args.max_memory is None else parse_memory(args.max_memory)
+    stack = open_stack(args.input, project_dir=args.project_dir, invert=args.invert)
+    check_input(args.input, stack, params)
+    truth = None if args.truth is None else open_truth(args.truth).of_input(stack)
+    job = Job(stack, params, args.output, args.overwrite, threads, max_memory, args.invert, args.project_dir, truth)
+    job.budget().check(max_memory)
+    if args.dry_run:
+        print("\n".join(job.budget().lines()))
+        return 0
+    print("\n".join(run_job(job, args.warnings)))
+    return 0
+
+
+def check_input(name: str | Path, stack: ParticleStack, params: DenoiseParams) -> None:
+    """What can be known to fail before any long work, with the name of the input in the message."""
+    try:
+        check_stack(stack, params)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
+    """Denoise and write everything; the lines of the summary. ``shown_warnings`` goes into the manifest."""
+    with OutputFolder(job.output, overwrite=job.overwrite, names=tuple(FILES), bytes_needed=job.output_bytes()) as out:
+        with console_progress() as progress:
+            result = denoise(
+                job.stack, job.params, threads=job.threads, max_memory_bytes=job.max_memory_bytes, progress=progress
+            )
+            _write_images(job, result, out, progress)
+        warn_odd_box(job.stack.box_size)
+        numbers = estimates(job.stack, result)
+        _write_tables(job, result, out)
+        write_manifest(out.path("manifest.json"), manifest(job, numbers, shown_warnings))
+        write_timings(out.path("timings.json"), progress.seconds)
+        files = [name for name in FILES if out.path(name).exists()]
+    lines = describe(job, numbers, progress.seconds)
+    lines += [f"written to {job.output}:", *(f"  {name:<22} {FILES[name]}" for name in files)]
+    if shown_warnings:
+        lines += ["warnings:", *(f"  {text}" for text in shown_warnings)]
+    return lines
+
+
+def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: StageTimes) -> None:
+    """Images, chunk by chunk, and the contact sheet."""
+    n, box_size = job.stack.n_particles, job.stack.box_size
+    progress("write", 0, n)
+    with MrcStackWriter(out.path("denoised.mrcs"), n, box_size, job.stack.pixel_size) as writer:
+        for rows in row_chunks(n, box_size):
+            writer.write(result.images(rows))
+            progress("write", int(rows[-1]) + 1, n)
+    rows = np.unique(np.linspace(0, n - 1, min(n, _SHEET_COLUMNS)).round().astype(np.int64))
+    raw = job.stack.read(rows)
+    sheet = {
+        "raw": raw,
+        "raw, low-pass": low_pass(raw, result.support.radius_px),
+        "denoised": result.images(rows),
+    }
+    if job.truth is not None:
+        sheet["truth"] = job.truth.clean.read(job.truth.rows[rows])
+    write_contact_sheet(out.path("contact_sheet.png"), sheet, [f"{row + 1}" for row in rows])
+
+
+def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
+    write_denoised_star(out.path("denoised.star"), job.stack, _name_for_star(job), result.ctf_corrected)
+    _write_table(out.path("neighbors.npz"), result.neighbors)
+    if job.params.refine:
+        _write_table(out.path("initial_neighbors.npz"), result.initial_neighbors)
+    values: dict[str, Any] = {str(k): result.eigenvalues[k] for k in result.eigenvalues}
+    write_manifest(out.path("eigenvalues.json"), values)
+
+
+def _write_table(path: Path, table: NeighborTable) -> None:
+    write_neighbors(path, table.indices, table.angles, table.mirrored, table.scores)
+
+
+def _name_for_star(job: Job) -> str:
+    """What the STAR file calls the stack: from the project folder if given, else from the STAR file's own folder."""
+    name = "denoised.mrcs"
+    if job.project_dir is not None and job.output.resolve().is_relative_to(job.project_dir.resolve()):
+        return str(job.output.resolve().relative_to(job.project_dir.resolve()) / name)
+    return name

@@ -1,0 +1,112 @@
+"""``mfvdm-fast evaluate``: how good neighbours and denoised images are, given the truth of a simulation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..io.stack import open_stack
+from ..metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
+from ..records import Images, NeighborTable
+from .arguments import row_chunks
+from .truth import Truth, open_truth
+
+_TABLES = {"initial": "initial_neighbors.npz", "final": "neighbors.npz"}
+_CLOSE_VIEW_DEG, _CLOSE_ANGLE_DEG = 10.0, 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``evaluate``."""
+    parser.add_argument("denoised", metavar="DIR", type=Path, help="output folder of 'denoise'")
+    parser.add_argument("--truth", metavar="DIR", type=Path, required=True, help="output folder of 'simulate'")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print."""
+    scores = evaluate_folder(args.denoised, args.truth)
+    print(json.dumps(scores, indent=2) if args.json else "\n".join(table_lines(scores)))
+    return 0
+
+
+def evaluate_folder(folder: Path, truth_folder: Path) -> dict[str, Any]:
+    """Scores of the neighbour tables and of the images in an output folder of ``denoise``; read in chunks.
+
+    Raises InputError when a file is missing or the two folders do not belong together.
+    """
+    if not (folder / "denoised.star").is_file():
+        raise InputError(f"{folder}: has no denoised.star; give an output folder of 'mfvdm-fast denoise'")
+    denoised = open_stack(folder / "denoised.star", project_dir=folder)
+    truth = open_truth(truth_folder).of_denoised(denoised)
+    tables = {name: folder / file for name, file in _TABLES.items() if (folder / file).exists() or name == "final"}
+    return {
+        "n_particles": denoised.n_particles,
+        "neighbors": {name: _neighbor_scores(path, truth) for name, path in tables.items()},
+        "images": _image_scores(truth, denoised.read),
+    }
+
+
+def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = [content[name] for name in ("indices", "mirrored", "angles", "affinity")]
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a neighbour table ({error}); denoise again") from error
+    if len(arrays[0]) != len(truth.rows):
+        raise InputError(
+            f"{path}: holds neighbours of {len(arrays[0])} particles, denoised.star has {len(truth.rows)}; "
+            "they must be of one run: denoise again"
+        )
+    errors = evaluate_neighbors(NeighborTable(*arrays), truth.rotations[truth.rows])
+    close = errors.in_plane_deg[errors.view_deg <= _CLOSE_VIEW_DEG]
+    return {
+        "n_neighbors": int(arrays[0].shape[1]),
+        "within_10_deg": errors.fraction_within(_CLOSE_VIEW_DEG),
+        "mean_view_error_deg": errors.mean_view_deg,
+        "in_plane_below_5_deg": float((close < _CLOSE_ANGLE_DEG).mean()) if close.size else 0.0,
+    }
+
+
+def _image_scores(truth: Truth, read_denoised: Callable[[Any], Images]) -> dict[str, dict[str, float]]:
+    chunks = list(row_chunks(len(truth.rows), truth.clean.box_size))
+
+    def clean() -> Iterator[Images]:
+        return (truth.clean.read(truth.rows[rows]) for rows in chunks)
+
+    summary = summarize_images(clean())
+    noisy = (truth.noisy.read(truth.rows[rows]) for rows in chunks)
+    found = {
+        "constant": evaluate_constant(clean(), summary),
+        "noisy": evaluate_images(clean(), noisy, summary.data_range),
+        "denoised": evaluate_images(clean(), (read_denoised(rows) for rows in chunks), summary.data_range),
+    }
+    return {name: _scores(scores) for name, scores in found.items()}
+
+
+def _scores(scores: ImageScores) -> dict[str, float]:
+    return {"relative_mse": scores.relative_mse, "psnr_db": scores.psnr_db, "ssim": scores.ssim}
+
+
+def table_lines(scores: dict[str, Any]) -> list[str]:
+    """The scores as a table for the reader."""
+    lines = [f"{'neighbours':<12} {'number':>7} {'within 10°':>11} {'mean error':>11} {'in-plane < 5°':>14}"]
+    for name, row in scores["neighbors"].items():
+        lines.append(
+            f"  {name:<10} {row['n_neighbors']:>7} {row['within_10_deg']:>11.1%} {row['mean_view_error_deg']:>10.1f}° "
+            f"{row['in_plane_below_5_deg']:>14.1%}"
+        )
+    lines.append(f"{'images':<12} {'relMSE':>7} {'PSNR (dB)':>11} {'SSIM':>11}")
+    for name, row in scores["images"].items():
+        lines.append(f"  {name:<10} {row['relative_mse']:>7.3f} {row['psnr_db']:>11.2f} {row['ssim']:>11.3f}")
+    lines.append(
+        f"{scores['n_particles']} particles, against clean images without CTF, no fit; in-plane: share of the pairs "
+        "within 10°; constant: the mean grey value in every pixel"
+    )
+    return lines

@@ -1,0 +1,187 @@
+"""``mfvdm-fast simulate``: a particle stack with known truth, written in chunks."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, ParameterError
+from ..io.mrc import MrcStackWriter, read_header, read_run
+from ..io.output_folder import OutputFolder
+from ..io.outputs import write_manifest
+from ..io.star import StarFile, write_star
+from ..io.star_table import StarTable
+from ..progress import console_progress
+from ..records import Images
+from ..simulate import SimulatedStack, SimulationSettings, simulate_stack
+from ..synthetic import check_volume, resize_volume, synthetic_particle
+from ..threads import resolve_threads
+from .arguments import add_output, add_threads, row_chunks
+from .truth import CLEAN, PARTICLES, TRUTH
+
+STAR, SETTINGS = "particles.star", "simulation.json"
+FILES = {
+    PARTICLES: "the particles, with CTF and noise (n, L, L), float32",
+    STAR: "their table, RELION 3.1",
+    CLEAN: "the same particles without CTF and noise",
+    TRUTH: "rotations, viewing directions, defocus groups, noise variance, ...",
+    SETTINGS: "how this was made",
+}
+_BUILT_IN_BOX, _BUILT_IN_PIXEL = 64, 4.0  # px, Å/px: a particle of 205 Å
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``simulate``; defaults are those of SimulationSettings."""
+    default = SimulationSettings()
+    add = parser.add_argument
+    add_output(parser)
+    add_threads(parser)
+    add("--volume", metavar="MAP", help="density map (.mrc); a built-in particle when left out")
+    add("-n", "--particles", dest="n_particles", metavar="N", type=int, required=True, help="number of particles")
+    add("-L", "--box-size", metavar="PX", type=int, help=f"box (default: that of the map, {_BUILT_IN_BOX} without one)")
+    add("--pixel-size", metavar="Å", type=float,
+        help=f"of the map, if its header is wrong; of the images without a map ({_BUILT_IN_PIXEL:g})")  # fmt: skip
+    add("--snr", metavar="S", type=float, default=default.snr, help="signal-to-noise ratio of a pixel (%(default)s)")
+    add("--no-ctf", dest="ctf", action="store_false", help="images without CTF")
+    focus = (default.defocus_min_angstrom, default.defocus_max_angstrom)
+    add("--defocus", metavar=("MIN", "MAX"), type=float, nargs=2, default=focus, help="range in Å (%(default)s)")
+    add("--defocus-groups", dest="n_defocus_groups", metavar="G", type=int, default=default.n_defocus_groups,
+        help="number of different CTFs (%(default)s)")  # fmt: skip
+    add("--voltage", dest="voltage_kv", metavar="KV", type=float, default=default.voltage_kv, help="(%(default)s)")
+    add("--cs", dest="cs_mm", metavar="MM", type=float, default=default.cs_mm, help="(%(default)s)")
+    add("--amplitude-contrast", metavar="Q", type=float, default=default.amplitude_contrast, help="(%(default)s)")
+    add("--shift", dest="shift_std_px", metavar="PX", type=float, default=default.shift_std_px,
+        help="standard deviation of the particles' places (%(default)s)")  # fmt: skip
+    add("--contrast", dest="contrast_std", metavar="C", type=float, default=default.contrast_std,
+        help="relative standard deviation of the particles' contrast (%(default)s)")  # fmt: skip
+    add("--seed", metavar="N", type=int, default=0, help="another number gives another stack (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate and write."""
+    settings = SimulationSettings(
+        snr=args.snr,
+        ctf=args.ctf,
+        n_defocus_groups=args.n_defocus_groups,
+        defocus_min_angstrom=args.defocus[0],
+        defocus_max_angstrom=args.defocus[1],
+        voltage_kv=args.voltage_kv,
+        cs_mm=args.cs_mm,
+        amplitude_contrast=args.amplitude_contrast,
+        shift_std_px=args.shift_std_px,
+        contrast_std=args.contrast_std,
+    )
+    threads = resolve_threads(args.threads)
+    volume, pixel_size = _volume(args.volume, args.box_size, args.pixel_size)
+    what = {
+        "volume": "built-in" if args.volume is None else Path(args.volume).name,
+        "n_particles": args.n_particles,
+        "box_size": len(volume),
+        "pixel_size": pixel_size,
+        "seed": args.seed,
+        "settings": asdict(settings),
+    }
+    print("\n".join(run_simulation(volume, pixel_size, what, settings, args.output, args.overwrite, threads)))
+    return 0
+
+
+def run_simulation(
+    volume: Images,
+    pixel_size: float,
+    what: dict[str, Any],
+    settings: SimulationSettings,
+    output: Path,
+    overwrite: bool,
+    threads: int,
+) -> list[str]:
+    """Write the files of a simulation; the lines of the summary. ``what`` holds n_particles and seed, and is kept."""
+    n, box_size = int(what["n_particles"]), len(volume)
+    needed = 2 * 4 * max(n, 0) * box_size**2 + 400 * max(n, 0)
+    with OutputFolder(output, overwrite=overwrite, names=tuple(FILES), bytes_needed=needed) as out:
+        stack = simulate_stack(volume, pixel_size, n, settings, seed=what["seed"], threads=threads)
+        with console_progress() as progress:
+            progress("simulate", 0, n)
+            with (
+                MrcStackWriter(out.path(PARTICLES), n, box_size, pixel_size) as noisy,
+                MrcStackWriter(out.path(CLEAN), n, box_size, pixel_size) as clean,
+            ):
+                for rows in row_chunks(n, box_size):
+                    noisy.write(stack.read(rows))
+                    clean.write(stack.read_clean(rows))
+                    progress("simulate", int(rows[-1]) + 1, n)
+        write_star(out.path(STAR), star_file(stack, settings))
+        np.savez(out.path(TRUTH), **_truth(stack, settings))
+        write_manifest(out.path(SETTINGS), what)
+    ctf = f"{settings.n_defocus_groups} defocus groups" if settings.ctf else "no CTF"
+    return [
+        f"{n} particles of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, seed {what['seed']}",
+        f"written to {output}:",
+        *(f"  {name:<16} {text}" for name, text in FILES.items()),
+    ]
+
+
+def star_file(stack: SimulatedStack, settings: SimulationSettings) -> StarFile:
+    """The table of a simulated stack, as RELION 3.1 writes it; without CTF columns when there is no CTF."""
+    optics = StarTable("optics")
+    for name, value in {
+        "rlnOpticsGroup": "1",
+        "rlnOpticsGroupName": "opticsGroup1",
+        "rlnVoltage": repr(settings.voltage_kv),
+        "rlnSphericalAberration": repr(settings.cs_mm),
+        "rlnAmplitudeContrast": repr(settings.amplitude_contrast),
+        "rlnImagePixelSize": repr(stack.pixel_size),
+        "rlnImageSize": str(stack.box_size),
+        "rlnImageDimensionality": "2",
+    }.items():
+        optics = optics.with_column(name, [value])
+    n = stack.n_particles
+    particles = StarTable("particles").with_column("rlnImageName", [f"{i:06d}@{PARTICLES}" for i in range(1, n + 1)])
+    particles = particles.with_column("rlnOpticsGroup", ["1"] * n)
+    if stack.ctf is not None:
+        for name, values in {
+            "rlnDefocusU": stack.ctf.defocus_u_angstrom,
+            "rlnDefocusV": stack.ctf.defocus_v_angstrom,
+            "rlnDefocusAngle": np.rad2deg(stack.ctf.defocus_angle),
+        }.items():
+            particles = particles.with_column(name, map(repr, values.tolist()))
+    return StarFile(STAR, {"optics": optics, "particles": particles})
+
+
+def _truth(stack: SimulatedStack, settings: SimulationSettings) -> dict[str, Any]:
+    return {
+        "rotations": stack.rotations,
+        "viewing_directions": stack.viewing_directions,
+        "defocus_group": stack.defocus_group,
+        "shifts_px": stack.shifts_px,
+        "contrast": stack.contrast,
+        "noise_variance": stack.noise_variance,
+        "signal_variance": stack.signal_variance,
+        "snr": settings.snr,
+        "pixel_size": stack.pixel_size,
+        "seed": stack.seed,
+    }
+
+
+def _volume(path: str | None, box_size: int | None, pixel_size: float | None) -> tuple[Images, float]:
+    """The density (L, L, L) in the box asked for, and the pixel size in that box."""
+    if pixel_size is not None and not pixel_size > 0:
+        raise ParameterError(f"pixel_size must be above 0 Å, got {pixel_size:g}")
+    if path is None:
+        box_size = _BUILT_IN_BOX if box_size is None else box_size
+        return synthetic_particle(box_size), _BUILT_IN_PIXEL if pixel_size is None else pixel_size
+    header = read_header(path)
+    pixel_size = header.pixel_size if pixel_size is None else pixel_size
+    if pixel_size is None:
+        raise InputError(f"{path}: the header gives no voxel size; give it with --pixel-size")
+    density = np.empty((header.n_images, header.ny, header.nx), np.float32)
+    with open(path, "rb") as file:
+        read_run(file, header, 0, density)
+    try:
+        density = check_volume(density)
+    except ParameterError as error:
+        raise InputError(f"{path}: {error}") from error
+    return (density, pixel_size) if box_size is None else resize_volume(density, pixel_size, box_size)

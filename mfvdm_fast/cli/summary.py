@@ -1,0 +1,92 @@
+"""What a run found, in numbers for the manifest and in lines for the reader."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..io.stack import ParticleStack
+from ..pipeline import DenoiseResult
+from ..records import CtfParameters
+
+if TYPE_CHECKING:
+    from .denoise import Job
+
+
+def count_ctfs(ctf: CtfParameters | None) -> int:
+    """Number of different CTFs among the particles; 0 without CTF."""
+    if ctf is None:
+        return 0
+    return len(np.unique(np.stack([getattr(ctf, field.name) for field in fields(ctf)], axis=1), axis=0))
+
+
+def estimate_snr(result: DenoiseResult) -> float:
+    """Signal power in the principal components over the noise power, per pixel of the box."""
+    # A weight is SNR / (1 + SNR) of its component; components of k > 0 stand for -k too.
+    ratios = [float((weights / (1 - weights)).sum()) for weights in result.pca.weights]
+    mean = float(np.square(result.pca.mean).sum()) / result.noise.variance
+    return (mean + ratios[0] + 2 * sum(ratios[1:])) / result.basis.box_size**2
+
+
+def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
+    """What was estimated on the way."""
+    return {
+        "noise_sigma": float(np.sqrt(result.noise.variance)),
+        "background": result.noise.mean,
+        "whitened": result.whitened,
+        "snr": estimate_snr(result),
+        "radius_px": result.support.radius_px,
+        "bandlimit_cycles_per_px": result.support.bandlimit,
+        "n_components": list(result.pca.n_components),
+        "ctf_corrected": result.ctf_corrected,
+        "n_ctfs": count_ctfs(stack.ctf),
+    }
+
+
+def manifest(job: Job, numbers: dict[str, Any], shown_warnings: list[str]) -> dict[str, Any]:
+    """Input, parameters and estimates; nothing that differs between two runs on the same input."""
+    stack = job.stack
+    return {
+        "program": "mfvdm_fast",
+        "version": __version__,
+        "input": {
+            "file": stack.paths[0].name if stack.paths else None,
+            "sha256": stack.digest(),
+            "n_particles": stack.n_particles,
+            "box_size": stack.box_size,
+            "pixel_size": stack.pixel_size,
+            "inverted": job.inverted,
+        },
+        "parameters": asdict(job.params),
+        "estimated": numbers,
+        "warnings": list(shown_warnings),
+    }
+
+
+def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+    """The summary that a run prints at its end."""
+    size, counts = job.stack.pixel_size, np.array(numbers["n_components"])
+    radius, bandlimit = numbers["radius_px"], numbers["bandlimit_cycles_per_px"]
+    ctf = "CTF not corrected"
+    if numbers["ctf_corrected"]:
+        ctf = f"CTF corrected, {numbers['n_ctfs']} different {'ones' if numbers['n_ctfs'] > 1 else 'one'}"
+    elif job.stack.ctf is None:
+        ctf = "no CTF in the input, none corrected"
+    # The estimate ends at the edge of the box: neighbours in the picture, or a particle as large as the box.
+    fills = job.params.particle_diameter_angstrom is None and radius >= (job.stack.box_size - 1) // 2
+    refined = f", refined with {job.params.n_frequencies} frequencies" if job.params.refine else ", not refined"
+    lines = {
+        "particles": f"{job.stack.n_particles} of {job.stack.box_size} px{f' at {size:g} Å/px' if size else ''}; {ctf}",
+        "noise": f"σ {numbers['noise_sigma']:.4g}, SNR about {numbers['snr']:.2g} per pixel; "
+        + ("not white, was whitened" if numbers["whitened"] else "not whitened"),
+        "support": f"radius {radius:.1f} px{f' ({radius * size:.0f} Å)' if size else ''}, bandlimit {bandlimit:.3f} "
+        f"cycles/px{f' ({size / bandlimit:.1f} Å)' if size else ''}"
+        + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
+        "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
+        "neighbours": f"{job.params.n_neighbors} of each particle{refined}",
+        "time": f"{sum(seconds.values()):.1f} s",
+    }
+    return [f"{name + ':':<12} {text}" for name, text in lines.items()]

@@ -1,0 +1,82 @@
+"""The truth of a simulation, as ``mfvdm-fast simulate`` writes it, and which of its rows a particle table holds."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..io.particle_table import find_particles
+from ..io.stack import ParticleStack, open_stack
+from ..records import FloatArray, IndexArray
+
+TRUTH, CLEAN, PARTICLES = "truth.npz", "clean.mrcs", "particles.mrcs"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Truth of N simulated particles; ``rows`` (n,) are the particles at hand among them."""
+
+    folder: Path
+    rotations: FloatArray  # (N, 3, 3), x_volume = R x_image
+    clean: ParticleStack
+    noisy: ParticleStack
+    rows: IndexArray
+
+    def of_input(self, stack: ParticleStack) -> Truth:
+        """The truth of the particles of an input stack; InputError when they cannot be those of this simulation."""
+        return self._choose(stack, ["rlnImageName"])
+
+    def of_denoised(self, stack: ParticleStack) -> Truth:
+        """The truth of the particles of a denoised stack, whose table says which they were."""
+        return self._choose(stack, ["mfvdmSourceImageName", "rlnImageOriginalName"])
+
+    def _choose(self, stack: ParticleStack, columns: Sequence[str]) -> Truth:
+        if stack.box_size != self.clean.box_size:
+            self._refuse(f"images of {self.clean.box_size} px", f"images of {stack.box_size} px")
+        table = None if stack.star is None else find_particles(stack.star).particles
+        column = None if table is None else next((name for name in columns if name in table), None)
+        if table is None or column is None:  # a stack without a table is taken in its order
+            if stack.n_particles != len(self.rotations):
+                self._refuse(f"{len(self.rotations)} particles", f"{stack.n_particles}")
+            return self
+        names = [name.partition("@") for name in table.texts(column)]
+        other = next((file for _, _, file in names if Path(file).name != PARTICLES), None)
+        if other is not None:
+            self._refuse(f"its particles in {PARTICLES}", f"their images in {other}")
+        rows = np.array([int(number) - 1 for number, _, _ in names], np.int64)
+        if rows.max() >= len(self.rotations):
+            self._refuse(f"{len(self.rotations)} particles", f"number {rows.max() + 1}")
+        return replace(self, rows=rows)
+
+    def _refuse(self, truth: str, particles: str) -> None:
+        raise InputError(
+            f"{self.folder}: this simulation has {truth}, the particles given have {particles}; "
+            "give the output folder of the 'simulate' that made these particles"
+        )
+
+
+def open_truth(path: str | os.PathLike[str]) -> Truth:
+    """Open the output folder of ``simulate`` (or the ``truth.npz`` in it). Raises InputError when it is not one."""
+    folder = Path(path)
+    if folder.name == TRUTH:
+        folder = folder.parent
+    if not (folder / TRUTH).is_file():
+        raise InputError(f"{folder}: has no {TRUTH}; give an output folder of 'mfvdm-fast simulate'")
+    try:
+        with np.load(folder / TRUTH, allow_pickle=False) as content:
+            rotations = np.asarray(content["rotations"], np.float64)
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder / TRUTH}: cannot be read ({error}); simulate again") from error
+    clean, noisy = open_stack(folder / CLEAN), open_stack(folder / PARTICLES)
+    if not len(rotations) == clean.n_particles == noisy.n_particles:
+        raise InputError(
+            f"{folder}: {TRUTH}, {CLEAN} and {PARTICLES} hold {len(rotations)}, {clean.n_particles} and "
+            f"{noisy.n_particles} particles, which must be equal; simulate again"
+        )
+    return Truth(folder, rotations, clean, noisy, np.arange(len(rotations)))

@@ -1,0 +1,228 @@
+"""The Chebyshev solver against dense LAPACK and ARPACK: values, subspaces, multiplets, odd graphs, refusals."""
+
+from __future__ import annotations
+
+import doctest
+import logging
+from functools import cache
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+from scipy.sparse.linalg import ArpackNoConvergence
+
+from mfvdm_fast.errors import ParameterError, SolverError
+from mfvdm_fast.graph import eigenbasis
+from mfvdm_fast.graph.eigenbasis import SolverOptions, solve_eigenbasis
+from mfvdm_fast.graph.frequency_graph import build_frequency_graph, real_matrix
+from mfvdm_fast.records import Eigenbasis, FloatArray, FrequencyGraph, NeighborTable
+
+from .compare import assert_same_eigenspaces, assert_same_subspace, stacked
+from .reference.eigenbasis import eigenpairs, side_by_side, sphere_table
+
+N, M = 300, 12
+FINE = SolverOptions(tolerance=1e-4)
+
+
+@cache
+def sphere_graph() -> FrequencyGraph:
+    return build_frequency_graph(sphere_table(N, 10, noise=0.2))
+
+
+@cache
+def dense(k: int) -> tuple[FloatArray, np.ndarray]:
+    return eigenpairs(real_matrix(sphere_graph(), k).toarray(), 2 * M)
+
+
+def columns(basis: Eigenbasis) -> np.ndarray:
+    """Eigenvectors as the real form has them: n rows at k = 0, else 2n."""
+    return basis.vectors.real if basis.k == 0 else stacked(basis.vectors)
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+@pytest.mark.parametrize(("options", "atol"), [(SolverOptions(), 3e-3), (FINE, 2e-6)])
+def test_values_and_residuals_agree_with_lapack(k: int, options: SolverOptions, atol: float) -> None:
+    basis = solve_eigenbasis(sphere_graph(), k, M, options=options)
+    assert basis.outcome == "converged"
+    assert basis.k == k
+    assert basis.values.dtype == np.float64
+    assert basis.vectors.dtype == np.complex64
+    assert (np.diff(basis.values) <= 0).all()
+    np.testing.assert_allclose(basis.values, dense(k)[0][:M], atol=atol)
+    x = columns(basis).astype(np.float64)
+    np.testing.assert_allclose(x.T @ x, np.eye(M), atol=1e-4)
+    true = np.linalg.norm(real_matrix(sphere_graph(), k) @ x - x * basis.values, axis=0)
+    np.testing.assert_allclose(basis.residuals, true, atol=1e-5)
+    assert true.max() <= options.tolerance + 1e-5
+    if k == 0:
+        assert not basis.vectors.imag.any()
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_eigenspaces_agree_with_lapack(k: int) -> None:
+    values, vectors = dense(k)
+    basis = solve_eigenbasis(sphere_graph(), k, M, options=FINE)
+    # A residual r turns a multiplet by at most r / gap.
+    assert_same_eigenspaces(values, columns(basis), vectors[:, :M], gap=1e-2, atol=1.5e-2)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_arpack_gives_the_same(k: int) -> None:
+    ours = solve_eigenbasis(sphere_graph(), k, M, options=FINE)
+    theirs = solve_eigenbasis(sphere_graph(), k, M, options=SolverOptions(method="eigsh"))
+    np.testing.assert_allclose(ours.values, theirs.values, atol=2e-6)
+    assert theirs.residuals.max() < 1e-8
+    assert_same_eigenspaces(dense(k)[0], columns(ours), columns(theirs), gap=1e-2, atol=1.5e-2)
+
+
+def test_tolerance_and_degree_change_the_work_not_the_result() -> None:
+    bases = [
+        solve_eigenbasis(sphere_graph(), 1, M, options=options)
+        for options in (SolverOptions(), FINE, SolverOptions(tolerance=1e-4, degree=4))
+    ]
+    assert bases[0].iterations < bases[1].iterations < bases[2].iterations
+    assert bases[0].residuals.max() > 1e-4
+    for basis in bases:
+        np.testing.assert_allclose(basis.values, dense(1)[0][:M], atol=1e-3)
+
+
+def test_threads_and_seed() -> None:
+    graph = build_frequency_graph(sphere_table(1200, 6))  # 2400 rows: more than one block of the dense products
+    one, two, other = (
+        solve_eigenbasis(graph, 1, 8, threads=threads, seed=seed) for threads, seed in ((1, 0), (2, 0), (2, 1))
+    )
+    for name in ("values", "vectors", "residuals"):
+        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+    assert other.vectors.tobytes() != one.vectors.tobytes()
+    np.testing.assert_allclose(other.values, one.values, atol=1e-3)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_two_components_give_every_eigenvalue_twice(k: int) -> None:
+    part = sphere_table(150, 8)
+    single = eigenpairs(real_matrix(build_frequency_graph(part), k).toarray(), 6)[0]
+    graph = build_frequency_graph(side_by_side(part, part))
+    basis = solve_eigenbasis(graph, k, 12, options=FINE)
+    np.testing.assert_allclose(basis.values, np.repeat(single, 2), atol=1e-6)
+    values, vectors = eigenpairs(real_matrix(graph, k).toarray(), 30)
+    assert_same_eigenspaces(values, columns(basis), vectors[:, :12], gap=1e-2, atol=1.5e-2)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize("method", ["chebyshev", "eigsh"])
+def test_isolated_nodes_have_no_part(k: int, method: str) -> None:
+    table = sphere_table(120, 8)
+    table.indices[100:] = -1
+    table.indices[table.indices >= 100] = -1
+    graph = build_frequency_graph(table)
+    assert (graph.degrees[100:] == 0).all()
+    basis = solve_eigenbasis(graph, k, 6, options=SolverOptions(method=method, tolerance=1e-4))
+    assert np.abs(basis.vectors[100:]).max() < 1e-4
+    expected = eigenpairs(real_matrix(graph, k).toarray(), 6)[0]
+    np.testing.assert_allclose(basis.values, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["chebyshev", "eigsh"])
+@pytest.mark.parametrize("k", [0, 1])
+def test_a_graph_without_edges_has_no_eigenvectors(k: int, method: str) -> None:
+    table = NeighborTable(np.full((40, 2), -1), np.zeros((40, 2), bool), np.zeros((40, 2)), np.zeros((40, 2)))
+    basis = solve_eigenbasis(build_frequency_graph(table), k, 3, options=SolverOptions(method=method))
+    assert basis.n_eigenvectors == 0
+    assert basis.vectors.shape == (40, 0)
+
+
+@pytest.mark.parametrize(("k", "n_positive"), [(0, 1), (1, 2)])
+@pytest.mark.parametrize("method", ["chebyshev", "eigsh"])
+def test_only_positive_eigenvalues_are_returned(k: int, n_positive: int, method: str) -> None:
+    """A complete graph of equal images has the eigenvalue 1 once (twice in the O(2) form) and -1/(n - 1) else."""
+    n = 60
+    indices = (np.arange(n)[:, None] + np.arange(1, n)) % n
+    table = NeighborTable(indices, np.zeros(indices.shape, bool), np.zeros(indices.shape), np.ones(indices.shape))
+    options = SolverOptions(method=method, tolerance=1e-4)
+    basis = solve_eigenbasis(build_frequency_graph(table), k, 5, options=options)
+    np.testing.assert_allclose(basis.values, np.ones(n_positive), atol=1e-5)
+    np.testing.assert_allclose(np.abs(basis.vectors) ** 2 @ np.ones(n_positive), n_positive / n, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["chebyshev", "eigsh"])
+@pytest.mark.parametrize(("n", "m"), [(3, 1), (3, 3), (7, 1), (9, 2), (20, 20), (33, 8)])
+@pytest.mark.parametrize("k", [0, 1])
+def test_tiny_graphs(k: int, n: int, m: int, method: str) -> None:
+    graph = build_frequency_graph(sphere_table(n, 2, seed=3))
+    basis = solve_eigenbasis(graph, k, m, options=SolverOptions(method=method, tolerance=1e-4))
+    expected = eigenpairs(real_matrix(graph, k).toarray(), m)[0]
+    np.testing.assert_allclose(basis.values, expected[expected > 1e-6], atol=1e-5)
+
+
+def test_whole_multiplets_of_the_sphere() -> None:
+    """Views spread evenly: eigenspaces of dimension 2l + 1, l >= k (Hadani & Singer 2011)."""
+    graph = build_frequency_graph(sphere_table(2000, 60))
+    values = solve_eigenbasis(graph, 1, 15).values
+    gaps = -np.diff(values)
+    assert set(np.argsort(-gaps)[:2].tolist()) == {2, 7}  # after 3 and 3 + 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_eigenvectors": 0}, r"n_eigenvectors must lie between 1 and the number of particles \(300\), got 0"),
+        ({"n_eigenvectors": 301}, r"n_eigenvectors must lie between 1 and the number of particles \(300\), got 301"),
+        ({"k": -1}, "the angular frequency k must not be negative, got -1"),
+        ({"options": SolverOptions(method="lobpcg")}, "the eigensolver must be 'chebyshev' or 'eigsh', got 'lobpcg'"),
+        (
+            {"n_eigenvectors": 300, "options": SolverOptions(method="lobpcg")},
+            "the eigensolver must be 'chebyshev' or 'eigsh', got 'lobpcg'",
+        ),
+    ],
+)
+def test_refuses(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        solve_eigenbasis(sphere_graph(), **({"k": 1, "n_eigenvectors": M} | arguments))
+
+
+def test_far_from_converged_is_an_error() -> None:
+    options = SolverOptions(tolerance=1e-5, max_iterations=1)
+    with pytest.raises(SolverError, match=r"k = 1: largest residual .* above the tolerance 1.0e-05 after 1 iterations"):
+        solve_eigenbasis(sphere_graph(), 1, M, options=options)
+
+
+def test_nearly_converged_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    reached = solve_eigenbasis(sphere_graph(), 1, M, options=SolverOptions(tolerance=0.5)).residuals.max()
+    with caplog.at_level(logging.WARNING):
+        options = SolverOptions(tolerance=float(reached) / 3, max_iterations=1)
+        basis = solve_eigenbasis(sphere_graph(), 1, M, options=options)
+    assert "ask for fewer eigenvectors or use the solver 'eigsh'" in basis.outcome
+    assert basis.outcome in caplog.text
+
+
+def test_arpack_on_a_large_graph_without_edges_is_an_error() -> None:
+    empty = np.zeros((N, 1))
+    table = NeighborTable(np.full((N, 1), -1), empty.astype(bool), empty, empty)
+    with pytest.raises(SolverError, match="k = 0: ARPACK found 0 of 3 eigenvectors; .* use the solver 'chebyshev'"):
+        solve_eigenbasis(build_frequency_graph(table), 0, 3, options=SolverOptions(method="eigsh"))
+
+
+def test_arpack_without_convergence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ArpackNoConvergence("no", np.ones(4), np.ones((4, 4)))
+
+    monkeypatch.setattr(scipy.sparse.linalg, "eigsh", fails)
+    with pytest.raises(SolverError, match="k = 1: ARPACK found 4 of 12 eigenvectors; ask for fewer"):
+        solve_eigenbasis(sphere_graph(), 1, M, options=SolverOptions(method="eigsh"))
+
+
+def test_a_loose_subspace_is_seen() -> None:
+    """The tolerance means something: at 0.3 the span is farther from LAPACK's than the fine solver's is allowed."""
+    values, vectors = dense(1)
+    basis = solve_eigenbasis(sphere_graph(), 1, M, options=SolverOptions(tolerance=0.3))
+    with pytest.raises(AssertionError, match="rad apart"):
+        assert_same_eigenspaces(values, columns(basis), vectors[:, :M], gap=1e-2, atol=1.5e-2)
+    fine = solve_eigenbasis(sphere_graph(), 1, M, options=FINE)
+    cut = int(np.argmax(-np.diff(values[:M]))) + 1
+    assert_same_subspace(columns(fine)[:, :cut], vectors[:, :cut], atol=5e-3)
+
+
+def test_docstring_examples() -> None:
+    result = doctest.testmod(eigenbasis)
+    assert result.attempted > 3
+    assert result.failed == 0

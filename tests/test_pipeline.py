@@ -1,0 +1,231 @@
+"""The main job on small simulated stacks: that it denoises, that parameters matter, that threads and memory do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mfvdm_fast.budget import predict
+from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
+from mfvdm_fast.io.stack import ParticleStack
+from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
+from mfvdm_fast.params import DenoiseParams, preset
+from mfvdm_fast.pipeline import DenoiseResult, denoise, sample_rows
+from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
+from mfvdm_fast.synthetic import synthetic_particle
+
+N, BOX, PIXEL_SIZE = 600, 33, 6.0
+PARAMS = DenoiseParams(n_neighbors=15, n_eigenvectors=30, n_frequencies=6)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> SimulatedStack:
+    return simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, N, SimulationSettings(snr=0.15), seed=1)
+
+
+@pytest.fixture(scope="module")
+def clean(simulated: SimulatedStack) -> np.ndarray:
+    return simulated.read_clean(np.arange(N))
+
+
+@pytest.fixture(scope="module")
+def result(simulated: SimulatedStack) -> DenoiseResult:
+    return denoise(simulated, PARAMS)
+
+
+def psnr(result: DenoiseResult, clean: np.ndarray) -> float:
+    return evaluate_images([clean], [result.images()], float(np.ptp(clean))).psnr_db
+
+
+def test_denoised_particles_beat_the_noisy_ones_and_the_constant_image(
+    simulated: SimulatedStack, clean: np.ndarray, result: DenoiseResult
+) -> None:
+    summary = summarize_images([clean])
+    ours = evaluate_images([clean], [result.images()], summary.data_range)
+    noisy = evaluate_images([clean], [simulated.read(np.arange(N))], summary.data_range)
+    constant = evaluate_constant([clean], summary)
+    assert ours.psnr_db > constant.psnr_db + 2 > noisy.psnr_db + 2
+    assert ours.ssim > constant.ssim + 0.1
+
+
+def test_refinement_finds_purer_neighbours_and_better_angles() -> None:
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1500, SimulationSettings(snr=0.05), seed=2)
+    found = denoise(noisy, PARAMS)
+    before = evaluate_neighbors(found.initial_neighbors, noisy.rotations)
+    after = evaluate_neighbors(found.neighbors, noisy.rotations)
+    assert after.fraction_within(20) > before.fraction_within(20)
+    assert after.mean_view_deg < before.mean_view_deg
+
+
+def test_same_bits_for_any_number_of_threads(simulated: SimulatedStack, result: DenoiseResult) -> None:
+    one, two = denoise(simulated, PARAMS, threads=1), denoise(simulated, PARAMS, threads=2)
+    for other in (one, two):
+        np.testing.assert_array_equal(other.neighbors.indices, result.neighbors.indices)
+        np.testing.assert_array_equal(other.neighbors.angles, result.neighbors.angles)
+        np.testing.assert_array_equal(other.images(), result.images())
+
+
+def test_reading_the_stack_twice_to_save_memory_gives_the_same_bits(
+    simulated: SimulatedStack, result: DenoiseResult
+) -> None:
+    budget = predict(N, BOX, PARAMS)
+    stages: list[str] = []
+    thrifty = denoise(
+        simulated,
+        PARAMS,
+        max_memory_bytes=(budget.memory_bytes + budget.least_memory_bytes) // 2,
+        progress=lambda stage, done, total: stages.append(stage),
+    )
+    assert "expand again" in stages
+    np.testing.assert_array_equal(thrifty.images(), result.images())
+
+
+def test_images_of_some_rows_equal_those_of_all(result: DenoiseResult) -> None:
+    rows = np.array([5, 3, 599, 3])
+    np.testing.assert_allclose(result.images(rows), result.images()[rows], rtol=1e-4, atol=1e-6)
+    assert result.images(slice(0, 2)).shape == (2, BOX, BOX)
+
+
+def test_output_is_in_the_units_of_the_input(simulated: SimulatedStack, result: DenoiseResult) -> None:
+    images = simulated.read(np.arange(N)) * np.float32(1000) + np.float32(7)
+    scaled = denoise(ParticleStack.from_array(images, PIXEL_SIZE, simulated.ctf), PARAMS)
+    ours, reference = scaled.images(), 1000 * result.images()
+    assert np.linalg.norm(ours - reference) < 0.02 * np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refine": False},
+        {"n_frequencies": 1},
+        {"diffusion_time": 2},
+        {"spectral_filter": "λ"},
+        {"n_eigenvectors": 12},
+        {"n_neighbors": 8},
+        {"ctf": False},
+        {"whiten": True},
+        {"radius_px": 11.0},
+        {"bandlimit": 0.2},
+        {"particle_diameter_angstrom": 130.0},
+    ],
+    ids=str,
+)
+def test_every_parameter_changes_the_images_but_not_the_job(
+    simulated: SimulatedStack, clean: np.ndarray, result: DenoiseResult, change: dict[str, object]
+) -> None:
+    other = denoise(simulated, replace(PARAMS, **change))
+    difference = np.linalg.norm(other.images() - result.images()) / np.linalg.norm(result.images())
+    assert difference > 1e-3
+    if change != {"ctf": False}:
+        assert abs(psnr(other, clean) - psnr(result, clean)) < 3
+
+
+@pytest.mark.parametrize(
+    "change", [{"solver": "eigsh"}, {"basis": "fourier_bessel"}, {"seed": 5}], ids=["eigsh", "fourier_bessel", "seed"]
+)
+def test_solvers_bases_and_seeds_agree(
+    simulated: SimulatedStack, clean: np.ndarray, result: DenoiseResult, change: dict[str, object]
+) -> None:
+    other = denoise(simulated, replace(PARAMS, **change))
+    assert abs(psnr(other, clean) - psnr(result, clean)) < (0.25 if "basis" in change else 0.05)
+
+
+def test_whitening_is_chosen_by_the_noise(simulated: SimulatedStack, clean: np.ndarray, result: DenoiseResult) -> None:
+    assert not result.whitened
+    rng = np.random.default_rng(0)
+    radii = np.hypot(np.fft.fftfreq(BOX)[:, None], np.fft.rfftfreq(BOX)[None, :])
+    white = np.fft.rfft2(rng.standard_normal((N, BOX, BOX)))
+    coloured = np.fft.irfft2(white / (0.3 + 4 * radii), s=(BOX, BOX)) * np.sqrt(simulated.noise_variance)
+    images = (simulated.read_ctf(np.arange(N)) + coloured).astype(np.float32)
+    stack = ParticleStack.from_array(images, PIXEL_SIZE, simulated.ctf)
+    whitened = denoise(stack, PARAMS)
+    assert whitened.whitened
+    assert psnr(whitened, clean) > psnr(denoise(stack, replace(PARAMS, whiten=False)), clean)
+
+
+def test_isolated_scale_tiny_pixel_values_do_not_matter(simulated: SimulatedStack, result: DenoiseResult) -> None:
+    images = simulated.read(np.arange(N)) * np.float32(1e-6)
+    tiny = denoise(ParticleStack.from_array(images, PIXEL_SIZE, simulated.ctf), PARAMS).images()
+    np.testing.assert_allclose(1e6 * tiny, result.images(), atol=0.02 * np.ptp(result.images()))
+
+
+def test_too_few_particles_are_refused(simulated: SimulatedStack) -> None:
+    stack = ParticleStack.from_array(simulated.read(np.arange(5)), PIXEL_SIZE)
+    with pytest.raises(InputError, match="the stack has 5 particles, but 50 neighbours are asked for each"):
+        denoise(stack)
+
+
+def test_a_tiny_box_is_refused() -> None:
+    stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(60, 8, 8)))
+    with pytest.raises(InputError, match="the box is 8 px wide"):
+        denoise(stack, DenoiseParams(n_neighbors=5))
+
+
+def test_a_ctf_needs_a_pixel_size(simulated: SimulatedStack) -> None:
+    stack = ParticleStack.from_array(simulated.read(np.arange(60)), None, None)
+    with pytest.raises(InputError, match="the pixel size is not known"):
+        denoise(stack, DenoiseParams(n_neighbors=5, particle_diameter_angstrom=100))
+
+
+def test_a_radius_beyond_the_box_is_refused(simulated: SimulatedStack) -> None:
+    with pytest.raises(ParameterError, match=r"the particle radius of 20\.0 px does not fit the box of 33 px"):
+        denoise(simulated, replace(PARAMS, radius_px=20))
+
+
+def test_too_little_memory_is_refused_before_any_work(simulated: SimulatedStack) -> None:
+    with pytest.raises(ParameterError, match="of memory, but --max-memory allows 1 MB"):
+        denoise(simulated, PARAMS, max_memory_bytes=10**6)
+
+
+def test_pure_noise_is_refused() -> None:
+    images = np.random.default_rng(0).normal(size=(300, 32, 32)).astype(np.float32)
+    # Without any ring above the noise the support is the whole box, and no component stands out.
+    with pytest.raises(InputError, match=r"no principal component of the 300 images stands above the noise"):
+        denoise(ParticleStack.from_array(images), DenoiseParams(n_neighbors=10, radius_px=8, bandlimit=0.1))
+
+
+def test_inverted_contrast_is_warned_about(simulated: SimulatedStack) -> None:
+    stack = ParticleStack.from_array(-simulated.read_ctf(np.arange(200)) + 0.01, PIXEL_SIZE)
+    noise = np.random.default_rng(0).normal(size=(200, BOX, BOX)) * 0.1 * np.ptp(stack.read(np.arange(200)))
+    dark = ParticleStack.from_array(stack.read(np.arange(200)) + noise, PIXEL_SIZE)
+    with pytest.warns(MfvdmWarning, match="darker than their background"):
+        denoise(dark, DenoiseParams(n_neighbors=8))
+
+
+def test_the_sample_is_spread_over_the_stack() -> None:
+    class Wide:
+        n_particles, box_size = 100_000, 129
+
+    rows = sample_rows(Wide())  # type: ignore[arg-type]
+    assert rows[0] == 0 and rows[-1] > 99_000 and len(rows) <= 2016
+    assert np.all(np.diff(rows) > 0)
+
+
+def test_presets_and_their_errors() -> None:
+    assert preset("paper") == DenoiseParams()
+    assert preset("paper", n_neighbors=9).n_neighbors == 9
+    with pytest.raises(ParameterError, match="preset must be one of 'paper', got 'best'"):
+        preset("best")
+    with pytest.raises(ParameterError, match="no such parameter"):
+        preset("paper", neighbours=9)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"n_neighbors": 0}, "n_neighbors must be a whole number of at least 1, got 0"),
+        ({"n_eigenvectors": 2.5}, "n_eigenvectors must be a whole number of at least 1"),
+        ({"spectral_filter": "x"}, "spectral_filter must be one of"),
+        ({"basis": "wavelets"}, "basis must be one of"),
+        ({"solver": "lapack"}, "solver must be one of"),
+        ({"bandlimit": 0.7}, r"bandlimit must be at most 0\.5"),
+        ({"radius_px": -1}, "radius_px must be a finite number above 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"radius_px": 9, "particle_diameter_angstrom": 90}, "give radius_px or particle_diameter_angstrom, not both"),
+    ],
+)
+def test_parameters_are_checked(change: dict[str, object], text: str) -> None:
+    with pytest.raises(ParameterError, match=text):
+        DenoiseParams(**change)  # type: ignore[arg-type]
