@@ -257,10 +257,11 @@ class _Run:
     def refine(self, table: NeighborTable) -> NeighborTable:
         """Algorithm 1: neighbours and angles on which several angular frequencies agree (Eqs. 5-9)."""
         graph = build_frequency_graph(table, threads=self.threads)
-        bases, total = [], self.params.n_frequencies
+        bases: list[Eigenbasis] = []
+        total = self.params.n_frequencies
         self.progress("eigenvectors", 0, total)
         for k in range(1, total + 1):
-            bases.append(self.solve(graph, k))
+            bases.append(self.solve(graph, k, bases[-1] if bases else None))
             self.progress("eigenvectors", k, total)
         features = diffusion_features(bases, self.params.diffusion_time)
         indices, mirrored, affinity = search_affinity(
@@ -272,22 +273,30 @@ class _Run:
         angles, _ = align_pairs(features, indices, mirrored, threads=self.threads)
         return NeighborTable(indices, mirrored, angles, affinity)
 
-    def solve(self, graph: FrequencyGraph, k: int) -> Eigenbasis:
-        m = min(self.params.n_eigenvectors, graph.n_particles)
-        return solve_eigenbasis(graph, k, m, options=self.options, seed=self.params.seed, threads=self.threads)
+    def solve(self, graph: FrequencyGraph, k: int, neighbor: Eigenbasis | None = None) -> Eigenbasis:
+        return solve_eigenbasis(
+            graph,
+            k,
+            min(self.params.n_eigenvectors, graph.n_particles),
+            options=self.options,
+            neighbor=neighbor,
+            seed=self.params.seed,
+            threads=self.threads,
+        )
 
     def restore(
         self, graph: FrequencyGraph, coordinates: SteerableCoefficients, basis: SteerableBasis
     ) -> tuple[dict[int, FloatArray], FloatArray | None]:
         """Algorithm 2 on the principal subspace of every frequency, in place; eigenvalues and the filtered |CTF|."""
         eigenvalues: dict[int, FloatArray] = {}
-        transfer = None
+        transfer, previous = None, None
         self.progress("restore", 0, coordinates.k_max + 1)
         for k in range(coordinates.k_max + 1):
             b = coordinates[k]
             if k == 0 or b.shape[1]:
-                eigenbasis = self.solve(graph, k)
+                eigenbasis = self.solve(graph, k, previous)
                 eigenvalues[k] = eigenbasis.values
+                previous = eigenbasis if k else None  # k = 0 has a spectrum of its own
                 b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
                 if k == 0 and self.ctf is not None:
                     transfer = self.filtered_ctf(eigenbasis, graph.degrees, basis)

@@ -14,7 +14,9 @@ def frequencies(features: SteerableCoefficients) -> FloatArray:
     return np.repeat(np.arange(features.k_max + 1), np.diff(features.offsets)).astype(float)
 
 
-def random_features(rng: np.random.Generator, n: int, sizes: Sequence[int], spread: float = 1.0) -> SteerableCoefficients:
+def random_features(
+    rng: np.random.Generator, n: int, sizes: Sequence[int], spread: float = 1.0
+) -> SteerableCoefficients:
     """n particles with p_k = sizes[k], of norm 1; small ``spread`` means that they resemble each other.
 
     Each is a common particle plus ``spread`` times a normal deviate, turned and (half of them) mirrored.

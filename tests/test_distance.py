@@ -137,8 +137,8 @@ def test_rounds_hold_every_pair_of_blocks_once_and_no_block_twice(n_blocks: int)
     for tiles in rounds:
         members = [b for first, second in tiles.tolist() for b in {first, second}]
         assert len(members) == len(set(members))
-    tiles = sorted(tuple(tile) for tiles in rounds for tile in tiles.tolist())
-    assert tiles == list(itertools.combinations_with_replacement(range(n_blocks), 2))
+    everything = sorted(tuple(tile) for tiles in rounds for tile in tiles.tolist())
+    assert everything == list(itertools.combinations_with_replacement(range(n_blocks), 2))
 
 
 @pytest.mark.parametrize("n", [1, 64, 65, 1000])
@@ -167,6 +167,7 @@ def test_progress_counts_tiles_up_to_the_total(rng: np.random.Generator) -> None
     heard: list[tuple[int, int]] = []
     features = random_features(rng, 300, (2, 2))
     nearest_by_rotation(features.packed, features.offsets, 3, lambda done, total: heard.append((done, total)))
+    assert heard[0] == (0, 15)
     assert heard[-1] == (15, 15)
     assert all(a[0] < b[0] for a, b in itertools.pairwise(heard))
 

@@ -39,12 +39,7 @@ def test_matrices_equal_the_doubled_graph_of_the_paper(table: NeighborTable, wei
 def test_k_zero_is_the_normalised_adjacency(table: NeighborTable) -> None:
     graph = build_frequency_graph(table)
     adjacency = np.zeros((40, 40))
-    for i, j, _ in {
-        edge
-        for i in range(40)
-        for j, flag in zip(table.indices[i].tolist(), table.mirrored[i].tolist(), strict=True)
-        for edge in ((i, j, flag), (j, i, flag))
-    }:
+    for i, j, _ in twin.edge_dictionary(table.indices, table.mirrored, table.angles):
         adjacency[i, j] += 1
     degrees = adjacency.sum(axis=1)
     np.testing.assert_array_equal(graph.degrees, degrees)

@@ -32,9 +32,10 @@ ALLOWED: dict[str, set[str]] = {
     **{stage: {"kernels", "ext"} | BASE for stage in STAGES},
     "io": BASE,
     **{tool: {"kernels", "ext", "imaging"} | TOOLS | BASE for tool in TOOLS},
-    "pipeline": {*STAGES, "params"} | BASE,
+    "budget": {"params"} | BASE,
+    "pipeline": {*STAGES, "params", "budget"} | BASE,
     "report": {"params", "metrics"} | BASE,
-    "cli": {"io", "pipeline", "report", "params"} | TOOLS | BASE,
+    "cli": {"io", "pipeline", "report", "params", "budget"} | TOOLS | BASE,
 }
 # Outside packages that a part is held to; all others may use any. llvmlite is how Numba intrinsics are written.
 OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite", "scipy"}, "ext": {"numpy", "scipy"}}

@@ -109,7 +109,9 @@ def test_same_bits_for_any_threads_chunks_and_order(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(clean, stack.read_clean(np.arange(11)))
     readonly = volume.astype(np.float64)
     readonly.flags.writeable = False
-    np.testing.assert_array_equal(simulate_stack(readonly, PIXEL_SIZE, 11, settings, seed=7).read(np.arange(11)), images)
+    np.testing.assert_array_equal(
+        simulate_stack(readonly, PIXEL_SIZE, 11, settings, seed=7).read(np.arange(11)), images
+    )
 
 
 def test_is_a_stack_the_pipeline_takes() -> None:

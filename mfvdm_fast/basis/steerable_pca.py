@@ -26,7 +26,7 @@ def shrink_eigenvalues(eigenvalues: FloatArray, noise_variance: float, gamma: fl
     >>> import numpy as np
     >>> signal, weight = shrink_eigenvalues(np.array([5.0, 1.0]), noise_variance=1.0, gamma=0.01)
     >>> signal.round(3).tolist(), weight.round(3).tolist()
-    ([3.987, 0.0], [0.796, 0.0])
+    ([3.987, 0.0], [0.799, 0.0])
     """
     d = np.asarray(eigenvalues, np.float64)
     keep = d > noise_variance * (1 + np.sqrt(gamma)) ** 2
@@ -192,7 +192,8 @@ def weigh_features(coordinates: SteerableCoefficients, pca: SteerablePCA) -> Ste
     """Weighted coordinates of unit norm, sum |b_0|^2 + 2 sum_{k>=1} |b_k|^2 = 1: the features of the neighbour search.
 
     >>> pca = SteerablePCA(np.zeros(2), (np.eye(2),), (np.ones(2),), (np.full(2, 0.5),))
-    >>> weigh_features(SteerableCoefficients(np.array([[3, 4]], np.complex64), pca.offsets), pca).packed.real.round(3).tolist()
+    >>> features = weigh_features(SteerableCoefficients(np.array([[3, 4]], np.complex64), pca.offsets), pca)
+    >>> features.packed.real.astype(float).round(3).tolist()
     [[0.6, 0.8]]
     """
     packed = coordinates.packed * np.concatenate(pca.weights).astype(np.float32)

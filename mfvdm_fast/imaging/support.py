@@ -16,8 +16,7 @@ ENERGY = 0.99
 SIGNIFICANCE = 3.0  # standard errors a ring must stand above the noise to count as signal
 # What lies below the noise of the estimate is still particle: both limits are set wider than what was seen.
 RADIUS_MARGIN = 1.15
-BANDLIMIT_MARGIN = 1.5
-SMALLEST_BANDLIMIT = 0.1
+BANDLIMIT_MARGIN = 0.1  # cycles/px
 
 
 def estimate_radius(images: Images, noise: NoiseModel) -> float:
@@ -43,12 +42,16 @@ def estimate_radius(images: Images, noise: NoiseModel) -> float:
         block = images[start : start + 256].astype(np.float64) - noise.mean
         square += np.einsum("bij,bij->ij", block, block)
     rings = np.rint(radii_px(box_size)).astype(np.int64)
-    reached = _reach(square / len(images), rings, largest, noise.variance, len(images))
+    reached = _reach(square / len(images), rings, largest, noise.variance, len(images), power=1)
     return float(largest if reached is None else min(largest, RADIUS_MARGIN * reached + 1.5))
 
 
 def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = None) -> float:
-    """Bandlimit in cycles/px that holds 99 % of the signal's power, with a margin of 50 %; between 0.1 and 0.5.
+    """Bandlimit in cycles/px that holds 99 % of what tells images apart, and 0.1 more; at most 0.5.
+
+    What tells two images apart is the sum of squared spectral SNRs: rings are cumulated with weight r (P/sigma^2 - 1)^2.
+    With the power itself as weight, maps with a flat spectrum get a bandlimit at which noise wins: on the 129 px
+    ribosome at SNR .01 both the neighbours and the images were worse at 0.40 than at 0.26 cycles/px.
 
     Parameters
     ----------
@@ -67,20 +70,20 @@ def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = 
         power += (spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2).sum(axis=0)
     power /= len(images) * box_size**2
     radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :]) * box_size
-    reached = _reach(power, np.rint(radii).astype(np.int64), box_size // 2, noise.variance, len(images))
-    if reached is None:
-        return 0.5
-    return float(np.clip(BANDLIMIT_MARGIN * reached / box_size, SMALLEST_BANDLIMIT, 0.5))
+    reached = _reach(power, np.rint(radii).astype(np.int64), box_size // 2, noise.variance, len(images), power=2)
+    return 0.5 if reached is None else float(min(reached / box_size + BANDLIMIT_MARGIN, 0.5))
 
 
-def _reach(values: FloatArray, rings: np.ndarray, last: int, variance: float, n_images: int) -> int | None:
-    """First ring at which the cumulated significant excess over ``variance`` reaches ENERGY; None without any."""
+def _reach(
+    values: FloatArray, rings: np.ndarray, last: int, variance: float, n_images: int, *, power: int
+) -> int | None:
+    """First ring at which the cumulated significant excess over ``variance``, to a power, reaches ENERGY."""
     inside = rings <= last
     count = np.bincount(rings[inside], minlength=last + 1)
     profile = np.bincount(rings[inside], values[inside], minlength=last + 1) / count
     error = variance * np.sqrt(2 / (n_images * count))
     excess = np.where(profile - variance > SIGNIFICANCE * error, profile - variance, 0.0)
-    cumulated = np.cumsum(excess * np.arange(last + 1))
+    cumulated = np.cumsum((excess / variance) ** power * np.arange(last + 1))
     if cumulated[-1] <= 0:
         return None
     return int(np.searchsorted(cumulated, ENERGY * cumulated[-1]))

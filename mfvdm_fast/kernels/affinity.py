@@ -14,14 +14,14 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
-from ._simd import LANES, count_bits, fma, load, lowest_bit, reaches, splat, store, total, vmin
+from ._simd import LANES, count_bits, fma, load, lowest_bit, splat, store, total
 from .pairs import (
     BLOCK,
     SLAB,
     Float32s,
     Progress,
-    allowed_bits,
     cluster_order,
+    open_pairs,
     pack_lanes,
     pack_slabs,
     pair_coefficients,
@@ -73,20 +73,6 @@ def _add(plan: AffinityPlan, f: int, row: int, lane: int, sums: Float32s) -> Non
 
 
 @kernel
-def _open_pairs(plan: AffinityPlan, lists: Lists, f: int, row: int, lane: int, sums: Float32s) -> int:
-    """Which of the 4 x 16 pairs of :func:`_add` can still enter a list after frequency f: a bit each."""
-    n, n_rows = plan.ids.size, plan.tails.shape[1]
-    limits, tails = load(lists.limits, lane), load(plan.tails, f * n_rows + lane)
-    bits = 0
-    for s in range(2 if row + 1 < n else 1):
-        least = vmin(limits, splat(lists.limits[row + s])) - splat(plan.tails[f, row + s]) * tails
-        allowed = allowed_bits(row + s, lane, n)
-        bits |= (reaches(load(sums, 32 * s), least) & allowed) << (32 * s)
-        bits |= (reaches(load(sums, 32 * s + 16), least) & allowed) << (32 * s + 16)
-    return bits
-
-
-@kernel
 def _try_pairs(plan: AffinityPlan, lists: Lists, row: int, lane: int, bits: int, work: Float32s) -> None:
     """Compute the affinity of the pairs whose bits are set and put them into the lists of both particles."""
     while bits:
@@ -118,7 +104,7 @@ def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], 
             for g in groups[:n_open]:
                 row, lane = row0 + g // 4 * 2, lane0 + g % 4 * 16
                 _add(plan, f, row, lane, sums[g])
-                bits = _open_pairs(plan, lists, f, row, lane, sums[g])
+                bits = open_pairs(lists, plan.tails, f, row, lane, n, sums[g], 0)
                 if count_bits(bits) <= FEW or f + 1 == n_freq:
                     _try_pairs(plan, lists, row, lane, bits, work)
                 else:

@@ -18,14 +18,14 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
-from ._simd import LANES, fma, largest, load, lowest_bit, reaches, splat, store, vabs, vmax, vmin, vsqrt
+from ._simd import LANES, fma, largest, load, lowest_bit, splat, store, vabs, vmax, vsqrt
 from .pairs import (
     BLOCK,
     SLAB,
     Float32s,
     Progress,
-    allowed_bits,
     cluster_order,
+    open_pairs,
     pack_lanes,
     pack_slabs,
     pair_coefficients,
@@ -45,7 +45,7 @@ class RotationPlan(NamedTuple):
     starts: NDArray[np.int64]
     slots: NDArray[np.int64]  # (n_leading,): lane of each leading frequency, < 8
     real: bool  # the first frequency is k = 0
-    tails: Float32s  # (n_rows,): tails[i] * tails[j] >= 2 sum |C_k| over the others, with slack
+    tails: Float32s  # (1, n_rows): tails[0, i] * tails[0, j] >= 2 sum |C_k| over the others, with slack
     ids: NDArray[np.int64]  # (n,): the particles in the order of the plan
     lanes: Float32s  # (n, depth, 2, n_lanes): all frequencies, see pairs.pack_lanes
     tables: Float32s  # (groups, chunks, 256): cos of 4 even and 4 odd frequencies, then sin, 16 angles each
@@ -89,8 +89,8 @@ def plan_rotation(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     starts = SLAB * np.append(0, np.cumsum(sizes[frequencies[leading]]))
     slabs = pack_slabs(features[:, columns])
     power = np.repeat(np.where(frequencies == 0, 1.0, 2.0), sizes[frequencies]) * np.abs(features) ** 2
-    tails = np.zeros(len(slabs) * BLOCK, np.float32)
-    tails[: len(features)] = np.sqrt((1 + SLACK) * power.sum(axis=1) - power[:, columns].sum(axis=1))
+    tails = np.zeros((1, len(slabs) * BLOCK), np.float32)
+    tails[0, : len(features)] = np.sqrt((1 + SLACK) * power.sum(axis=1) - power[:, columns].sum(axis=1))
     real = bool(frequencies.size and frequencies[0] == 0)
     return RotationPlan(
         slabs, starts, lanes[leading], real, tails, order, pack_lanes(features, used, lanes), _angle_tables(frequencies)
@@ -125,15 +125,17 @@ def _modulus(x: Any, y: Any) -> Any:
 
 
 @kernel
-def _leading(plan: RotationPlan, rows: Float32s, r: int, lanes: Float32s, at: int, c: Float32s) -> Any:
-    """Leading C_k of rows r, r + 1 with 16 particles; sums C_0 + 2 sum |C_k| (row r plain, mirrored, then row r + 1).
+def _leading(plan: RotationPlan, row: int, lane: int, c: Float32s) -> None:
+    """Leading C_k and bounds of the rows row, row + 1 with 16 particles, plain (m = 0) and mirrored (m = 1).
 
-    Lane f of c (8, 128) holds real part, imaginary part (plain), real part, imaginary part (mirrored) of row r, then
-    the same of row r + 1, each for 16 particles.
+    c[128 f + 64 s + 32 m + l] is Re C_k in lane f of (row + s, lane + l), Im C_k stands 16 further, and the bound
+    C_0 + 2 sum |C_k| is c[1024 + 32 s + 16 m + l].
     """
+    rows, lanes = plan.slabs[row // 64], plan.slabs[lane // 64]
+    two = splat(np.float32(2))
     s0 = s1 = s2 = s3 = splat(np.float32(0))
     for f in range(plan.slots.size):
-        p0, q0, x0, y0, p1, q1, x1, y1 = products(rows, r, lanes, at, plan.starts[f], plan.starts[f + 1])
+        p0, q0, x0, y0, p1, q1, x1, y1 = products(rows, row % 64, lanes, lane % 64, plan.starts[f], plan.starts[f + 1])
         u0, v0, u1, v1 = p0 + q0, x0 - y0, p0 - q0, x0 + y0
         u2, v2, u3, v3 = p1 + q1, x1 - y1, p1 - q1, x1 + y1
         to = 128 * plan.slots[f]
@@ -142,23 +144,22 @@ def _leading(plan: RotationPlan, rows: Float32s, r: int, lanes: Float32s, at: in
         if f == 0 and plan.real:
             s0, s1, s2, s3 = u0, u1, u2, u3
         else:
-            two = splat(np.float32(2))
             s0, s1 = fma(two, _modulus(u0, v0), s0), fma(two, _modulus(u1, v1), s1)
             s2, s3 = fma(two, _modulus(u2, v2), s2), fma(two, _modulus(u3, v3), s3)
-    return s0, s1, s2, s3
+    store(c, 1024, s0), store(c, 1040, s1), store(c, 1056, s2), store(c, 1072, s3)
 
 
 @kernel
-def _try_pairs(plan: RotationPlan, lists: Lists, i: int, lane0: int, m: int, bits: int, c: Float32s, at: int) -> None:
-    """Steps 2 and 3 for the pairs (i, lane0 + l), l the bits that are set; their leading C_k start at c[at + l]."""
+def _try_pairs(plan: RotationPlan, lists: Lists, row: int, lane: int, bits: int, c: Float32s, pair: Float32s) -> None:
+    """Steps 2 and 3 for the pairs of :func:`_leading` whose bits (see ``pairs.open_pairs``) are set."""
     while bits:
-        l = lowest_bit(bits)
+        bit = lowest_bit(bits)
         bits &= bits - 1
-        j = lane0 + l
-        rest = plan.tails[i] * plan.tails[j]
-        if _grid_max(c, at + l, 128, 16, plan.tables, 1) + rest < min(lists.limits[i], lists.limits[j]):
+        s, m, l = bit // 32, bit // 16 % 2, bit % 16
+        i, j = row + s, lane + l
+        most = _grid_max(c, 64 * s + 32 * m + l, 128, 16, plan.tables, 1) + plan.tails[0, i] * plan.tails[0, j]
+        if most < min(lists.limits[i], lists.limits[j]):
             continue
-        pair = c[1024:]
         pair_coefficients(plan.lanes, i, j, 1.0 - 2.0 * m, pair)
         score = _grid_max(pair, 0, 1, plan.lanes.shape[3], plan.tables, plan.tables.shape[0])
         push(lists, i, score, 2 * plan.ids[j] + m)
@@ -170,23 +171,13 @@ def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], 
     """All pairs of the given tiles, of which no two share a particle."""
     for t in prange(tiles.shape[0]):
         row0, lane0 = 64 * tiles[t, 0], 64 * tiles[t, 1]
-        rows, lanes = plan.slabs[row0 // 64], plan.slabs[lane0 // 64]
-        c = np.zeros(1024 + 2 * plan.lanes.shape[3], np.float32)
-        for r in range(0, min(64, n - row0), 2):
-            for at in range(0, min(64, n - lane0), 16):
-                sums = _leading(plan, rows, r, lanes, at, c)
-                tails, limits = load(plan.tails, lane0 + at), load(lists.limits, lane0 + at)
-                for s in range(min(2, n - row0 - r)):
-                    i = row0 + r + s
-                    least = vmin(limits, splat(lists.limits[i])) - splat(plan.tails[i]) * tails
-                    plain, mirror = (sums[0], sums[1]) if s == 0 else (sums[2], sums[3])
-                    allowed = allowed_bits(i, lane0 + at, n)
-                    bits = reaches(plain, least) & allowed
-                    if bits:
-                        _try_pairs(plan, lists, i, lane0 + at, 0, bits, c, 64 * s)
-                    bits = reaches(mirror, least) & allowed
-                    if bits:
-                        _try_pairs(plan, lists, i, lane0 + at, 1, bits, c, 64 * s + 32)
+        c, pair = np.zeros(1088, np.float32), np.empty(2 * plan.lanes.shape[3], np.float32)
+        for row in range(row0, min(row0 + 64, n), 2):
+            for lane in range(lane0, min(lane0 + 64, n), 16):
+                _leading(plan, row, lane, c)
+                bits = open_pairs(lists, plan.tails, 0, row, lane, n, c, 1024)
+                if bits:
+                    _try_pairs(plan, lists, row, lane, bits, c, pair)
 
 
 def nearest_by_rotation(

@@ -17,8 +17,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
-from ._simd import LANES, fma, load, splat, store
-from .topk import empty_lists, sort_lists
+from ._simd import LANES, fma, load, reaches, splat, store, vmin
+from .topk import Lists, empty_lists, sort_lists
 
 BLOCK = 64
 SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
@@ -111,6 +111,8 @@ def search_tiles(
     n, n_blocks = len(order), len(plan.slabs)
     lists = empty_lists(n_blocks * BLOCK, n_best)
     done, n_tiles = 0, n_blocks * (n_blocks + 1) // 2
+    if progress is not None:
+        progress(0, n_tiles)
     for tiles in tile_rounds(n_blocks):
         run_round(plan, lists, tiles, n)
         done += len(tiles)
@@ -157,7 +159,23 @@ def pair_coefficients(lanes: Float32s, i: int, j: int, sign: float, out: Float32
 
 
 @kernel
-def allowed_bits(i: int, j: int, n: int) -> int:
+def _allowed(i: int, j: int, n: int) -> int:
     """Bit l is set when (i, j + l) is a pair to look at: i < j + l < n, l < 16."""
     low, high = min(16, max(0, i + 1 - j)), min(16, n - j)
     return (1 << high) - (1 << low) if high > low else 0
+
+
+@kernel
+def open_pairs(lists: Lists, tails: Float32s, f: int, row: int, lane: int, n: int, sums: Float32s, at: int) -> int:
+    """Which pairs of two rows with 16 particles may still enter a list: bit 32 s + 16 m + l for (row + s, lane + l).
+
+    Their bounds are ``sums[at:at + 64]`` in the same order (m = 1 is mirrored), plus tails[f, i] * tails[f, j].
+    """
+    limits, others = load(lists.limits, lane), load(tails, f * tails.shape[1] + lane)
+    bits = 0
+    for s in range(2 if row + 1 < n else 1):
+        least = vmin(limits, splat(lists.limits[row + s])) - splat(tails[f, row + s]) * others
+        allowed = _allowed(row + s, lane, n)
+        bits |= (reaches(load(sums, at + 32 * s), least) & allowed) << (32 * s)
+        bits |= (reaches(load(sums, at + 32 * s + 16), least) & allowed) << (32 * s + 16)
+    return bits

@@ -15,6 +15,12 @@ from .features import check_features, check_n_neighbors
 
 Report = Callable[[int, int], None]
 
+SPARE, SPARE_PART = 4, 8  # candidates beyond K: 4 + K / 8, so that the grid of angles does not decide who is in
+
+
+def _with_spare(count: int, n_particles: int) -> int:
+    return min(count + SPARE + count // SPARE_PART, 2 * (n_particles - 1))
+
 
 def search_neighbors(
     features: SteerableCoefficients, n_neighbors: int, *, threads: int | None = None, progress: Report | None = None
@@ -23,9 +29,10 @@ def search_neighbors(
 
     The score of a pair is max over alpha of Re[C_0 + 2 sum_k C_k exp(i k alpha)] (SCIENCE.md section 3): for features
     of norm 1 the correlation, and 2 - 2 score the squared rotation-invariant distance. All pairs are compared, at
-    ``kernels.distance.grid_size(k_max)`` (at least 4 k_max) angles; those chosen are then aligned exactly and ordered
-    by the exact score. (j plain) and (j mirrored) are different candidates; ties go to the smaller j, then to the
-    plain one. No n x n array is held: the extra memory is about five times that of the features, and 12 n K bytes.
+    ``kernels.distance.grid_size(k_max)`` (at least 4 k_max) angles; the best of these, K and some more, are aligned
+    exactly, and the K of largest exact score are kept. (j plain) and (j mirrored) are different candidates; ties go to
+    the smaller j, then to the plain one. No n x n array is held: the extra memory is about five times that of the
+    features, and 40 n K bytes.
 
     Parameters
     ----------
@@ -53,9 +60,9 @@ def search_neighbors(
     packed, offsets = check_features(features)
     count = check_n_neighbors(n_neighbors, len(packed))
     with use_threads(threads):
-        _, codes = nearest_by_rotation(packed, offsets, count, progress)
+        _, codes = nearest_by_rotation(packed, offsets, _with_spare(count, len(packed)), progress)
     angles, scores = align_pairs(features, codes // 2, codes % 2 == 1, threads=threads)
-    order = np.lexsort((codes, -scores), axis=1)
+    order = np.lexsort((codes, -scores), axis=1)[:, :count]
     codes = np.take_along_axis(codes, order, axis=1)
     angles, scores = np.take_along_axis(angles, order, axis=1), np.take_along_axis(scores, order, axis=1)
     return NeighborTable(codes // 2, codes % 2 == 1, angles, scores)

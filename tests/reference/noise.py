@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+
 
 def autocorrelation(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> dict[tuple[int, int], float]:
     """Mean product of two masked pixels at every lag (dy, dx); 0 where no pair of pixels has that lag."""
@@ -20,11 +22,12 @@ def autocorrelation(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> di
     return found
 
 
-def ring_power(correlation: dict[tuple[int, int], float], reach: float, size: int, box_size: int) -> NDArray[np.float64]:
-    """Hann-tapered correlation transformed on a size x size frequency grid, averaged over rings 1/(2 box_size) apart."""
+def ring_power(correlation: dict[tuple[int, int], float], reach: float, size: int, box_size: int) -> Array:
+    """Hann-tapered correlation transformed on a size x size frequency grid, averaged over rings 1/(2 L) apart."""
     lags = np.array(list(correlation), dtype=float)
     distance = np.hypot(*lags.T)
-    value = np.array(list(correlation.values())) * np.where(distance < reach, np.cos(np.pi * distance / reach / 2) ** 2, 0)
+    taper = np.where(distance < reach, np.cos(np.pi * distance / reach / 2) ** 2, 0)
+    value = np.array(list(correlation.values())) * taper
     sums, counts = np.zeros(box_size + 1), np.zeros(box_size + 1)
     for a in range(size):
         for b in range(size // 2 + 1):
@@ -37,16 +40,14 @@ def ring_power(correlation: dict[tuple[int, int], float], reach: float, size: in
     return np.interp(rings, rings[counts > 0], sums[counts > 0] / counts[counts > 0])
 
 
-def whiten(images: NDArray[np.floating], frequencies: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
+def whiten(images: NDArray[np.floating], frequencies: Array, power: Array) -> Array:
     """Full complex transform divided by the root of the power at each frequency."""
     f = np.fft.fftfreq(images.shape[-1])
     divisor = np.sqrt(np.interp(np.hypot(f[:, None], f[None, :]), frequencies, power))
     return np.fft.ifft2(np.fft.fft2(images.astype(np.float64)) / divisor).real
 
 
-def coloured_images(
-    n: int, box_size: int, power: object, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def coloured_images(n: int, box_size: int, power: object, rng: np.random.Generator) -> NDArray[np.float32]:
     """Gaussian images with the given power(|f|), cut from fields twice as wide so that they do not wrap around."""
     wide = 2 * box_size
     f = np.fft.fftfreq(wide)

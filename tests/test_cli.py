@@ -1,0 +1,478 @@
+"""``mfvdm-fast denoise`` and what all subcommands share: exit codes, warnings, interruption."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mfvdm_fast
+from mfvdm_fast import DenoiseParams, DenoiseResult
+from mfvdm_fast.cli import denoise as command
+from mfvdm_fast.cli import info
+from mfvdm_fast.cli.arguments import parse_memory, row_chunks
+from mfvdm_fast.cli.console import console
+from mfvdm_fast.cli.main import main
+from mfvdm_fast.errors import MfvdmWarning, ParameterError, SolverError
+from mfvdm_fast.io.mrc import MrcStackWriter
+from mfvdm_fast.io.stack import open_stack
+from mfvdm_fast.io.star import read_star
+from mfvdm_fast.pipeline import denoise
+
+from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, all_bytes, simulate_small, write_small_star, write_stack
+from .conftest import shared_data
+
+ROOT = Path(mfvdm_fast.__file__).parents[1]
+SMALL = DenoiseParams(n_neighbors=8, n_frequencies=2, n_eigenvectors=8)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate_small(tmp_path_factory.mktemp("cli") / "simulated")
+
+
+@pytest.fixture(scope="module")
+def denoised(simulated: Path) -> Path:
+    folder = simulated.parent / "denoised"
+    assert main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(simulated: Path) -> DenoiseResult:
+    return denoise(open_stack(simulated / "particles.star"), SMALL)
+
+
+def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "mfvdm_fast", *arguments], env=environment, **(pipes | options))
+
+
+# What a run writes
+
+
+def test_outputs_are_what_the_pipeline_found(denoised: Path, result: DenoiseResult) -> None:
+    assert {path.name for path in denoised.iterdir()} == set(command.FILES)
+    stack = open_stack(denoised / "denoised.star")
+    assert (stack.n_particles, stack.box_size, stack.pixel_size, stack.ctf) == (N_PARTICLES, BOX_SIZE, 4.0, None)
+    np.testing.assert_array_equal(stack.read(np.arange(N_PARTICLES)), result.images())
+    for name, table in (("neighbors", result.neighbors), ("initial_neighbors", result.initial_neighbors)):
+        written = np.load(denoised / f"{name}.npz")
+        np.testing.assert_array_equal(written["indices"], table.indices)
+        np.testing.assert_array_equal(written["mirrored"], table.mirrored)
+        np.testing.assert_array_equal(written["angles"], table.angles)
+        np.testing.assert_array_equal(written["affinity"], table.scores)
+    values = json.loads((denoised / "eigenvalues.json").read_text())
+    assert {int(k): v for k, v in values.items()} == {k: v.tolist() for k, v in result.eigenvalues.items()}
+    assert (denoised / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
+    assert set(json.loads((denoised / "timings.json").read_text())["seconds"]) >= {"expand", "search", "write"}
+
+
+def test_the_manifest_says_what_was_done(simulated: Path, denoised: Path, result: DenoiseResult) -> None:
+    manifest = json.loads((denoised / "manifest.json").read_text())
+    assert manifest["version"] == mfvdm_fast.__version__
+    assert manifest["input"] == {
+        "file": "particles.star",
+        "sha256": open_stack(simulated / "particles.star").digest(),
+        "n_particles": N_PARTICLES,
+        "box_size": BOX_SIZE,
+        "pixel_size": 4.0,
+        "inverted": False,
+    }
+    assert manifest["parameters"]["n_neighbors"] == 8
+    assert manifest["parameters"]["seed"] == 0
+    estimated = manifest["estimated"]
+    assert estimated["noise_sigma"] ** 2 == pytest.approx(result.noise.variance)
+    assert estimated["radius_px"] == result.support.radius_px
+    assert estimated["n_ctfs"] == 3
+    assert estimated["snr"] == pytest.approx(0.3, rel=0.25)
+    assert manifest["warnings"] == []
+
+
+def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--particle-diameter", "100")
+    assert done.code == 0
+    for text in (
+        f"{N_PARTICLES} of {BOX_SIZE} px at 4 Å/px; CTF corrected, 3 different ones",
+        "σ 0.",
+        "SNR about 0.",
+        "radius 12.5 px (50 Å)",
+        "angular frequencies",
+        "8 of each particle, refined with 2 frequencies",
+        f"written to {tmp_path / 'out'}:",
+        *command.FILES,
+    ):
+        assert text in done.out
+    assert "warnings:" not in done.out
+    assert "fills the box" not in done.out
+    assert "search: done" in done.err  # progress as log lines
+    assert "fills the box: if the particle is smaller, give --particle-diameter" in cli.denoise(
+        simulated / "particles.star", "-o", tmp_path / "full"
+    ).out  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [(), ("--threads", "1"), ("--threads", "2"), ("--max-memory", "370M")])
+def test_the_same_bytes_for_any_run_threads_and_memory(
+    options: tuple[str, ...], cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
+) -> None:
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", *options).code == 0
+    assert all_bytes(tmp_path / "out") == all_bytes(denoised)
+
+
+def test_images_are_written_in_chunks(
+    simulated: Path, denoised: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    write = MrcStackWriter.write
+
+    def count(self: MrcStackWriter, images: Any, rows: Any = None) -> None:
+        batches.append(len(images))
+        write(self, images, rows)
+
+    monkeypatch.setattr("mfvdm_fast.cli.arguments._CHUNK_BYTES", 40 * 4 * BOX_SIZE**2)
+    monkeypatch.setattr(MrcStackWriter, "write", count)
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path / "out").code == 0
+    assert batches == [40, 40, 40, 30]
+    assert all_bytes(tmp_path / "out") == all_bytes(denoised)
+
+
+def test_chunks_hold_at_least_one_image() -> None:
+    assert [rows.tolist() for rows in row_chunks(2, 10_000)] == [[0], [1]]
+
+
+def test_a_shuffled_table_gives_the_matching_rows(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    order = np.random.default_rng(1).permutation(N_PARTICLES)
+    star = write_small_star(simulated / "particles.star", tmp_path / "shuffled.star", order)
+    assert cli.denoise(star, "-o", tmp_path / "out", "--truth", simulated).code == 0
+    images = open_stack(tmp_path / "out" / "denoised.star").read(np.arange(N_PARTICLES))
+    expected = open_stack(denoised / "denoised.star").read(order)
+    assert np.linalg.norm(images - expected) < 0.02 * np.linalg.norm(expected)
+    first = np.load(tmp_path / "out" / "initial_neighbors.npz")["indices"]
+    before = np.load(denoised / "initial_neighbors.npz")["indices"]
+    np.testing.assert_array_equal(np.sort(order[first]), np.sort(before[order]))
+    names = read_star(tmp_path / "out" / "denoised.star").blocks["particles"].texts("rlnImageOriginalName")
+    assert [int(name.partition("@")[0]) - 1 for name in names] == order.tolist()
+    scores = [
+        json.loads(cli("evaluate", out, "--truth", simulated, "--json").out) for out in (tmp_path / "out", denoised)
+    ]
+    assert scores[0]["images"]["noisy"] == pytest.approx(scores[1]["images"]["noisy"])
+    assert scores[0]["images"]["denoised"] == pytest.approx(scores[1]["images"]["denoised"], rel=0.01)
+    assert scores[0]["neighbors"]["initial"] == pytest.approx(scores[1]["neighbors"]["initial"])
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        (["--neighbors", "6"], "n_neighbors", 6),
+        (["--frequencies", "1"], "n_frequencies", 1),
+        (["--eigenvectors", "6"], "n_eigenvectors", 6),
+        (["--no-refine"], "refine", False),
+        (["--particle-diameter", "80"], "particle_diameter_angstrom", 80.0),
+        (["--no-ctf"], "ctf", False),
+        (["--whiten"], "whiten", True),
+        (["--basis", "fourier_bessel"], "basis", "fourier_bessel"),
+        (["--solver", "eigsh"], "solver", "eigsh"),
+        (["--seed", "3"], "seed", 3),
+    ],
+)
+def test_every_option_reaches_the_pipeline(
+    options: list[str], name: str, value: object, cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
+) -> None:
+    assert cli("denoise", simulated / "particles.star", "-o", tmp_path, *FAST, *options).code == 0
+    before, after = (json.loads((folder / "manifest.json").read_text()) for folder in (denoised, tmp_path))
+    assert after["parameters"] == {**before["parameters"], name: value}
+    assert (tmp_path / "denoised.mrcs").read_bytes() != (denoised / "denoised.mrcs").read_bytes()
+    assert (tmp_path / "initial_neighbors.npz").exists() == (name != "refine")
+    has_ctf = "rlnDefocusU" in read_star(tmp_path / "denoised.star").blocks["particles"]
+    assert has_ctf == (name == "ctf")
+
+
+def test_no_whiten_overrules_the_estimate(cli: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft2(rng.normal(size=(60, 32, 32)))
+    spectrum /= 1 + 30 * np.hypot(np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32)[None, :])
+    blob = 0.5 * np.exp(-((np.arange(32) - 16.0) ** 2) / 20)
+    images = np.fft.irfft2(spectrum) + blob[:, None] * blob[None, :] * rng.uniform(1, 3, (60, 1, 1))
+    stack = write_stack(tmp_path / "coloured.mrcs", images.astype(np.float32))
+    said = [cli.denoise(stack, "-o", tmp_path / f"out{len(o)}", *o).out for o in ((), ("--no-whiten",))]
+    assert "not white, was whitened" in said[0]
+    assert "not whitened" in said[1]
+
+
+def test_inverted_input_is_warned_about_and_invert_corrects_it(
+    cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
+) -> None:
+    images = open_stack(simulated / "particles.mrcs").read(np.arange(N_PARTICLES))
+    write_stack(tmp_path / "black.mrcs", -images)
+    names = [f"{i}@{tmp_path / 'black.mrcs'}" for i in range(1, N_PARTICLES + 1)]
+    star = write_small_star(simulated / "particles.star", tmp_path / "black.star", rlnImageName=names)
+    plain, inverted = (cli.denoise(star, "-o", tmp_path / f"out{len(o)}", *o) for o in ((), ("--invert",)))
+    assert plain.code == inverted.code == 0
+    assert len(plain.warnings) == 1
+    assert "the particles are darker than their background" in plain.warnings[0]
+    assert "--invert" in plain.out.partition("warnings:")[2]
+    assert len(json.loads((tmp_path / "out0" / "manifest.json").read_text())["warnings"]) == 1
+    assert inverted.warnings == []
+    assert json.loads((tmp_path / "out1" / "manifest.json").read_text())["input"]["inverted"] is True
+    assert (tmp_path / "out1" / "denoised.mrcs").read_bytes() == (denoised / "denoised.mrcs").read_bytes()
+
+
+def test_a_bare_stack_has_no_ctf_to_correct(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    done = cli.denoise(simulated / "particles.mrcs", "-o", tmp_path / "out", "--truth", simulated / "truth.npz")
+    assert done.code == 0
+    assert "no CTF in the input, none corrected" in done.out
+    assert cli("evaluate", tmp_path / "out", "--truth", simulated).code == 0
+
+
+def test_odd_boxes_are_written_with_a_warning(cli: Cli, tmp_path: Path) -> None:
+    assert cli("simulate", "-o", tmp_path / "odd", "-n", "60", "-L", "33", "--snr", "1").code == 0
+    done = cli.denoise(tmp_path / "odd" / "particles.star", "-o", tmp_path / "out")
+    assert done.code == 0
+    assert [line for line in done.warnings if "the box is odd (33 px)" in line] == done.warnings != []
+
+
+def test_names_start_at_the_project_folder_when_it_is_given(
+    cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(simulated.parent)
+    out = Path("job") / tmp_path.name
+    assert cli.denoise("simulated/particles.star", "-o", out, "--project-dir", ".").code == 0
+    names = read_star(out / "denoised.star").blocks["particles"].texts("rlnImageName")
+    assert names[0] == f"000001@job/{tmp_path.name}/denoised.mrcs"
+    assert open_stack(out / "denoised.star").n_particles == N_PARTICLES
+    done = cli.denoise("simulated/particles.star", "-o", tmp_path / "outside", "--project-dir", ".")
+    assert done.code == 0
+    names = read_star(tmp_path / "outside" / "denoised.star").blocks["particles"].texts("rlnImageName")
+    assert names[0] == "000001@denoised.mrcs"
+
+
+def test_overwrite_replaces_and_its_absence_refuses(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path, "--no-refine").code == 0
+    before = all_bytes(tmp_path)
+    refused = cli.denoise(simulated / "particles.star", "-o", tmp_path)
+    assert refused.code == 4
+    assert "exists already; give --overwrite" in refused.errors[0]
+    assert all_bytes(tmp_path) == before
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path, "--overwrite").code == 0
+    assert all_bytes(tmp_path) == all_bytes(denoised)
+
+
+def test_a_dry_run_prints_the_budget_and_writes_nothing(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--neighbors", "8")
+    assert done.code == 0
+    assert [line.partition(":")[0] for line in done.out.splitlines()] == ["memory", "time", "disk"]
+    assert not (tmp_path / "out").exists()
+    more = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--neighbors", "80")
+    assert more.out != done.out
+
+
+def test_the_shell_of_real_apoferritin_is_seen(cli: Cli, tmp_path: Path) -> None:
+    star = shared_data("apoferritin", "apoferritin_64_sub1000.star")
+    done = cli("denoise", star, "-o", tmp_path, "--particle-diameter", "150", "--no-refine", "--eigenvectors", "30")
+    assert done.code == 0, done.err
+    assert done.warnings == []
+    images = open_stack(tmp_path / "denoised.star").read(np.arange(1000))
+    line = np.arange(64) - 32
+    radius = np.hypot(line[:, None], line[None, :])
+    shell, middle = images[:, abs(radius - 17) < 2].mean(axis=1), images[:, radius < 7].mean(axis=1)
+    assert np.mean(shell > middle) > 0.8  # about 16 % of the particles are junk
+
+
+# Failure
+
+
+def test_exit_codes_are_documented(cli: Cli) -> None:
+    for arguments in (["--help"], ["denoise", "--help"], ["info", "--help"]):
+        done = cli(*arguments)
+        assert done.code == 0
+        for line in ("0  success", "2  wrong usage", "3  the input", "4  the output", "130  interrupted"):
+            assert line in done.out
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == f"mfvdm-fast {mfvdm_fast.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "the following arguments are required: COMMAND; see mfvdm-fast --help"),
+        (["polish"], "argument COMMAND: invalid choice: 'polish'"),
+        (["denoise", "a.star"], "the following arguments are required: -o/--output; see mfvdm-fast denoise --help"),
+        (["denoise", "a.star", "-o", "x", "--neigh", "4"], "unrecognized arguments: --neigh 4"),
+        (["denoise", "a.star", "-o", "x", "--neighbors", "many"], "argument --neighbors: invalid int value: 'many'"),
+        (
+            ["denoise", "a.star", "-o", "x", "--neighbors", "0"],
+            "--neighbors must be a whole number of at least 1, got 0",
+        ),
+        (["denoise", "a.star", "-o", "x", "--basis", "wavelet"], "--basis must be one of 'disk_harmonics', "),
+        (["denoise", "a.star", "-o", "x", "--solver", "magic"], "--solver must be one of 'chebyshev', 'eigsh'"),
+        (["denoise", "a.star", "-o", "x", "--preset", "magic"], "--preset must be one of 'paper'"),
+        (["denoise", "a.star", "-o", "x", "--seed", "-1"], "--seed must be a whole number of at least 0, got -1"),
+        (["denoise", "a.star", "-o", "x", "--particle-diameter", "0"], "--particle-diameter must be a finite number"),
+        (["denoise", "a.star", "-o", "x", "--max-memory", "lots"], "--max-memory must be a size above 0 such as 1500M"),
+        (["denoise", "a.star", "-o", "x", "--threads", "0"], "--threads must be a whole number of at least 1, got 0"),
+        (["denoise", "a.star", "-o", "x", "--threads", "-2"], "--threads must be a whole number of at least 1, got -2"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], text: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.count("\n") == 1
+    assert text in done.errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_sizes() -> None:
+    assert [parse_memory(text) for text in ("1500M", "2g", "1.5 GiB", "7", "3KB")] == [
+        1500 * 2**20,
+        2 * 2**30,
+        3 * 2**29,
+        7,
+        3072,
+    ]
+    for text in ("0", "-1G", "G", "1E", ""):
+        with pytest.raises(ParameterError, match="must be a size above 0"):
+            parse_memory(text)
+
+
+def test_too_little_memory_is_refused_before_the_work(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--max-memory", "1M")
+    assert done.code == 2
+    assert "the job needs about" in done.errors[0]
+    assert "--max-memory allows 1 MB" in done.errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (RuntimeError("boom"), 1, "error: unexpected RuntimeError: boom; run again with --verbose to see where"),
+        (MemoryError(), 1, "error: out of memory; set a limit with --max-memory, or use fewer particles"),
+        (SolverError("no convergence"), 5, "error: no convergence"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing unfinished was kept"),
+    ],
+)
+def test_failures_while_working_leave_nothing(
+    error: BaseException,
+    code: int,
+    text: str,
+    cli: Cli,
+    simulated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DenoiseResult, "images", fail)
+    done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out")
+    assert (done.code, done.err.splitlines()[-1]) == (code, text)
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("MFVDM_DEBUG", "1")
+    assert "Traceback" in cli.denoise(simulated / "particles.star", "-o", tmp_path / "out").err
+    monkeypatch.delenv("MFVDM_DEBUG")
+    assert "Traceback" in cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--verbose").err
+
+
+def test_sigterm_stops_a_run_as_ctrl_c_does(
+    cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DenoiseResult, "images", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out")
+    assert done.code == 130
+    assert not (tmp_path / "out").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:
+    job = process("denoise", str(simulated / "particles.star"), "-o", str(tmp_path / "out"), "--neighbors", "40")
+    assert job.stderr is not None
+    said = []
+    for line in job.stderr:
+        said.append(line)
+        if "eigenvectors: started" in line:
+            job.send_signal(signal.SIGINT)
+            break
+    said += job.stderr.readlines()
+    assert job.wait(timeout=120) == 130
+    assert said[-1] == "interrupted: nothing unfinished was kept\n"
+    assert "Traceback" not in "".join(said)
+    assert list(tmp_path.iterdir()) == []
+    job.communicate()
+
+
+def test_exit_code_and_closed_pipe_of_a_real_process(simulated: Path) -> None:
+    missing = process("info", "missing.star")
+    out, err = missing.communicate(timeout=120)
+    assert (missing.returncode, out) == (3, "")
+    assert err.startswith("error: ")
+    assert "missing.star: cannot be read (No such file or directory)" in err
+    closed = process("info", str(simulated / "particles.star"))
+    assert closed.stdout is not None
+    closed.stdout.close()  # as "mfvdm-fast info ... | head -0"
+    assert closed.stderr is not None
+    assert (closed.stderr.read(), closed.wait(timeout=120)) == ("", 1)
+    closed.stderr.close()
+
+
+def test_warnings_are_lines_shown_once_and_all_is_put_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = warnings.showwarning
+    handlers = list(logging.getLogger("mfvdm_fast").handlers)
+    level = logging.getLogger("mfvdm_fast").level
+
+    def warn(args: Any) -> int:
+        for text in ("look\n  here", "look here", "and there"):
+            warnings.warn(text, MfvdmWarning, stacklevel=1)
+        with pytest.raises(DeprecationWarning):  # other warnings keep the rule of this process
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.getLogger("mfvdm_fast.x").debug("detail")
+        return 0 if args.warnings == ["look here", "and there"] else 1
+
+    monkeypatch.setattr(info, "run", warn)
+    assert main(["info", "x"]) == 0
+    assert capsys.readouterr().err == "warning: look here\nwarning: and there\n"
+    assert main(["--verbose", "info", "x"]) == 0
+    assert "detail\n" in capsys.readouterr().err
+    assert warnings.showwarning is shown
+    assert logging.getLogger("mfvdm_fast").handlers == handlers
+    assert logging.getLogger("mfvdm_fast").level == level
+
+
+def test_other_warnings_are_shown_as_python_does() -> None:
+    with pytest.warns(UserWarning, match="odd") as record, console() as shown:
+        warnings.warn("odd", UserWarning, stacklevel=1)
+    assert len(record) == 1
+    assert shown == []
+
+
+def test_main_runs_outside_the_main_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main(["info", "missing.star"])))
+    thread.start()
+    thread.join()
+    assert codes == [3]

@@ -1,0 +1,117 @@
+"""Radius and bandlimit hold the particle, at high and at low signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import doctest
+import warnings
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from mfvdm_fast.errors import MfvdmWarning
+from mfvdm_fast.imaging import support
+from mfvdm_fast.imaging.noise import estimate_noise, radii_px
+from mfvdm_fast.imaging.support import (
+    SMALLEST_BANDLIMIT,
+    estimate_bandlimit,
+    estimate_radius,
+    estimate_support,
+    warn_if_inverted,
+)
+from mfvdm_fast.records import NoiseModel
+from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
+from mfvdm_fast.synthetic import synthetic_particle
+
+from .reference.noise import coloured_images
+
+
+def blurred_disc(box_size: int, radius: float, bandlimit: float) -> np.ndarray:
+    """A disc cut off at ``bandlimit``: nearly all of it within the radius and a ring of blur."""
+    f = np.fft.fftfreq(box_size)
+    keep = np.hypot(f[:, None], f[None, :]) <= bandlimit
+    disc = (radii_px(box_size) <= radius).astype(float)
+    return np.asarray(np.fft.ifft2(np.fft.fft2(disc) * keep).real)
+
+
+@pytest.mark.parametrize("box_size", [64, 65])
+@pytest.mark.parametrize("radius", [10.0, 20.0])
+def test_a_disc_is_held(box_size: int, radius: float, rng: np.random.Generator) -> None:
+    images = rng.normal(size=(400, box_size, box_size)) + 0.5 * blurred_disc(box_size, radius, 0.2)
+    found = estimate_support(images.astype(np.float32), NoiseModel(1.0, 0.0))
+    assert radius <= found.radius_px <= 1.4 * radius + 3
+    assert SMALLEST_BANDLIMIT <= found.bandlimit <= 0.5
+
+
+@pytest.mark.parametrize("bandlimit", [0.1, 0.2, 0.3])
+def test_the_band_of_the_signal_is_held(bandlimit: float, rng: np.random.Generator) -> None:
+    signal = coloured_images(300, 48, lambda f: (f <= bandlimit).astype(float), rng)
+    noise = np.float32(2) * rng.normal(size=signal.shape).astype(np.float32)
+    found = estimate_bandlimit(signal + noise, NoiseModel(4.0, 0.0))
+    assert 0.95 * bandlimit <= found <= min(0.5, 1.6 * bandlimit + 0.05)
+
+
+def check_particle(stack: SimulatedStack, least_radius_px: float) -> None:
+    """The disc holds 99 % of the clean energy, and the band 98 % of the clean power."""
+    images, clean = stack.read(np.arange(1000)), stack.read_clean(np.arange(300))
+    noise = estimate_noise(images)
+    assert noise.variance == pytest.approx(stack.noise_variance, rel=0.01)
+    found = estimate_support(images, noise)
+    assert found.radius_px >= least_radius_px
+    assert found.radius_px <= (stack.box_size - 1) // 2
+    energy = (clean.astype(np.float64) ** 2).sum(axis=0)
+    assert energy[radii_px(stack.box_size) <= found.radius_px].sum() > 0.99 * energy.sum()
+    power = (np.abs(np.fft.fft2(clean)) ** 2).sum(axis=0)
+    f = np.fft.fftfreq(stack.box_size)
+    assert power[np.hypot(f[:, None], f[None, :]) <= found.bandlimit].sum() > 0.98 * power.sum()
+
+
+@pytest.mark.parametrize("snr", [0.05, 0.01])
+def test_a_ribosome_is_not_cut_into(snr: float, shared: Path) -> None:
+    """Where the authors' release took 23 px, the particle reaches 24 px with 99.5 % of its energy, 28 px with all."""
+    volume = mrcfile.read(shared / "data" / "volumes" / "ribosome70S_65px_5A.mrc")
+    check_particle(simulate_stack(volume, 5.0, 1000, SimulationSettings(snr=snr)), 25.0)
+
+
+@pytest.mark.parametrize("snr", [0.05, 0.01])
+def test_a_synthetic_particle_is_not_cut_into(snr: float) -> None:
+    check_particle(simulate_stack(synthetic_particle(49), 6.0, 1000, SimulationSettings(snr=snr)), 14.0)
+
+
+@pytest.mark.parametrize(("box_size", "largest"), [(32, 15), (33, 16)])
+def test_without_signal_the_whole_disc_is_taken(box_size: int, largest: int, rng: np.random.Generator) -> None:
+    images = rng.normal(size=(100, box_size, box_size)).astype(np.float32)
+    above = NoiseModel(1.1, 0.0)  # nothing stands above this
+    assert estimate_radius(images, above) == largest
+    assert estimate_bandlimit(images, above) == 0.5
+
+
+def test_the_background_level_is_taken_out(rng: np.random.Generator) -> None:
+    images = (rng.normal(size=(300, 33, 33)) + 0.5 * blurred_disc(33, 6, 0.2)).astype(np.float32)
+    plain = estimate_support(images, NoiseModel(1.0, 0.0))
+    raised = estimate_support(images + np.float32(50), NoiseModel(1.0, 50.0))
+    assert raised == plain
+
+
+def test_threads_do_not_matter(rng: np.random.Generator) -> None:
+    images = rng.normal(size=(100, 24, 24)).astype(np.float32)
+    one, two = (estimate_bandlimit(images, NoiseModel(0.9, 0.0), threads=threads) for threads in (1, 2))
+    assert one == two
+
+
+def test_inverted_particles_are_told() -> None:
+    stack = simulate_stack(synthetic_particle(33), 5.0, 200, SimulationSettings(snr=0.05))
+    images = stack.read(np.arange(200))
+    noise = estimate_noise(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not warn_if_inverted(images, noise, 14.0)
+    with pytest.warns(MfvdmWarning, match=r"darker than their background: .* run again with --invert \(invert=True\)"):
+        assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0)
+
+
+def test_docstring_examples() -> None:
+    result = doctest.testmod(support)
+    assert result.attempted > 4
+    assert result.failed == 0
