@@ -95,10 +95,11 @@ def test_search(benchmark: BenchmarkFixture, features: SteerableCoefficients, th
     for alpha in 2 * np.pi * np.arange(4 * grid_size(features.k_max)) / (4 * grid_size(features.k_max)):
         wave = np.where(k == 0, 1, 2) * np.exp(1j * k * alpha)
         best = np.maximum(best, np.tensordot(wave, c, axes=(0, 1)).real)
-    check_scores(table.scores, best, atol=1e-3)
+    check_scores(table.scores, best, atol=3e-3)  # what a grid of 4 k_max angles can miss at the end of a list
     pairs, components = N_PARTICLES * (N_PARTICLES - 1) / 2, features.packed.shape[1]
     flops = pairs * (8 * components + 2 * 8 * (features.k_max + 1) * (grid_size(features.k_max) // 4 + 1) / 2)
-    benchmark.extra_info["GF of the plain algorithm per wall second"] = flops / benchmark.stats["min"] / 1e9
+    if benchmark.stats:
+        benchmark.extra_info["GF of the plain algorithm"] = flops / benchmark.stats["min"] / 1e9
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -133,4 +134,5 @@ def test_sgemm(benchmark: BenchmarkFixture) -> None:
     """What the machine gives at best: one thread of BLAS, float32."""
     a = np.random.default_rng(5).standard_normal((1024, 1024), dtype=np.float32)
     benchmark(np.matmul, a, a)
-    benchmark.extra_info["GF"] = 2 * 1024**3 / benchmark.stats["min"] / 1e9
+    if benchmark.stats:
+        benchmark.extra_info["GF"] = 2 * 1024**3 / benchmark.stats["min"] / 1e9

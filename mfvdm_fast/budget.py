@@ -39,7 +39,7 @@ class Budget:
     def lines(self) -> list[str]:
         """The budget in words, for ``--dry-run``."""
         return [
-            f"memory: about {_mega(self.memory_bytes)} (at least {_mega(self.least_memory_bytes)}, reading the stack twice)",
+            f"memory: about {_mega(self.memory_bytes)} ({_mega(self.least_memory_bytes)} when the stack is read twice)",
             f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled",
             f"disk: {_mega(self.output_bytes)} of output",
         ]

@@ -1,4 +1,4 @@
-"""Every error the package raises on purpose; each message names the thing, the rule, the value found and the next step."""
+"""Every error raised on purpose; each message names the thing, the rule, the value found and the next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: the stages of Multi-Frequency Vector Diffusion Maps in order, from a particle stack to denoised particles."""
+"""The main job: the stages of Multi-Frequency Vector Diffusion Maps in order, from particles to denoised particles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .basis.interface import SteerableBasis
 from .basis.make import make_basis
@@ -66,7 +67,7 @@ class DenoiseResult:
     basis: SteerableBasis
     pca: SteerablePCA
     coordinates: SteerableCoefficients
-    transfer: FloatArray | None
+    transfer: NDArray[np.float32] | None
     noise: NoiseModel
     support: DiskSupport
     whitened: bool
@@ -78,7 +79,7 @@ class DenoiseResult:
         return self.transfer is not None
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
-        """Denoised particles (b, L, L) float32 in the units of the input, background 0; all of them without ``rows``."""
+        """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""
         with use_threads(self.threads):
             packed = expand_components(self.coordinates.packed[rows], self.basis.offsets, self.pca)
             nodes = self.basis.radial_nodes
@@ -121,10 +122,10 @@ def denoise(
 
     Examples
     --------
-    >>> from mfvdm_fast import DenoiseParams, ParticleStack, SimulationSettings, denoise, simulate_stack, synthetic_particle
-    >>> simulated = simulate_stack(synthetic_particle(33), 5.0, 300, SimulationSettings(snr=0.2))
+    >>> from mfvdm_fast import ParticleStack, preset, simulate_stack, synthetic_particle
+    >>> simulated = simulate_stack(synthetic_particle(33), 5.0, 300)
     >>> images = simulated.read(np.arange(300))
-    >>> result = denoise(ParticleStack.from_array(images, 5.0, simulated.ctf), DenoiseParams(n_neighbors=10))
+    >>> result = denoise(ParticleStack.from_array(images, 5.0, simulated.ctf), preset("paper", n_neighbors=10))
     >>> result.images().shape
     (300, 33, 33)
     """
@@ -158,8 +159,8 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     radius = _given_radius(stack, params)
     if radius is not None and radius > largest:
         raise ParameterError(
-            f"the particle radius of {radius:.1f} px does not fit the box of {stack.box_size} px (at most {largest} px): "
-            "give a smaller particle diameter"
+            f"the particle radius of {radius:.1f} px does not fit the box of {stack.box_size} px "
+            f"(at most {largest} px): give a smaller particle diameter"
         )
 
 
@@ -264,6 +265,7 @@ class _Run:
             bases.append(self.solve(graph, k, bases[-1] if bases else None))
             self.progress("eigenvectors", k, total)
         features = diffusion_features(bases, self.params.diffusion_time)
+        del bases, graph  # the features hold all that is needed: keep the peak low
         indices, mirrored, affinity = search_affinity(
             normalize_features(features),
             self.params.n_neighbors,
@@ -286,7 +288,7 @@ class _Run:
 
     def restore(
         self, graph: FrequencyGraph, coordinates: SteerableCoefficients, basis: SteerableBasis
-    ) -> tuple[dict[int, FloatArray], FloatArray | None]:
+    ) -> tuple[dict[int, FloatArray], NDArray[np.float32] | None]:
         """Algorithm 2 on the principal subspace of every frequency, in place; eigenvalues and the filtered |CTF|."""
         eigenvalues: dict[int, FloatArray] = {}
         transfer, previous = None, None
@@ -303,7 +305,7 @@ class _Run:
             self.progress("restore", k + 1, coordinates.k_max + 1)
         return eigenvalues, transfer
 
-    def filtered_ctf(self, eigenbasis: Eigenbasis, degrees: FloatArray, basis: SteerableBasis) -> FloatArray:
+    def filtered_ctf(self, eigenbasis: Eigenbasis, degrees: FloatArray, basis: SteerableBasis) -> NDArray[np.float32]:
         """|CTF| of every particle, filtered as the images are (Eq. 12)."""
         if self.ctf is None or self.stack.pixel_size is None:
             raise InputError("the CTF needs its parameters and a pixel size; leave out the correction (--no-ctf)")

@@ -54,7 +54,7 @@ def test_no_public_name_is_hidden_by_a_submodule() -> None:
 
 def test_unknown_names_and_version() -> None:
     with pytest.raises(AttributeError, match="module 'mfvdm_fast' has no attribute 'nonsense'"):
-        mfvdm_fast.nonsense  # noqa: B018
+        mfvdm_fast.nonsense  # type: ignore[attr-defined]  # noqa: B018
     assert re.fullmatch(r"\d+\.\d+\.\d+", str(mfvdm_fast.__version__))
 
 

@@ -148,7 +148,7 @@ def test_whitening_is_chosen_by_the_noise(simulated: SimulatedStack, clean: np.n
 def test_isolated_scale_tiny_pixel_values_do_not_matter(simulated: SimulatedStack, result: DenoiseResult) -> None:
     images = simulated.read(np.arange(N)) * np.float32(1e-6)
     tiny = denoise(ParticleStack.from_array(images, PIXEL_SIZE, simulated.ctf), PARAMS).images()
-    np.testing.assert_allclose(1e6 * tiny, result.images(), atol=0.02 * np.ptp(result.images()))
+    np.testing.assert_allclose(1e6 * tiny, result.images(), atol=0.02 * float(np.ptp(result.images())))
 
 
 def test_too_few_particles_are_refused(simulated: SimulatedStack) -> None:
@@ -199,7 +199,9 @@ def test_the_sample_is_spread_over_the_stack() -> None:
         n_particles, box_size = 100_000, 129
 
     rows = sample_rows(Wide())  # type: ignore[arg-type]
-    assert rows[0] == 0 and rows[-1] > 99_000 and len(rows) <= 2016
+    assert rows[0] == 0
+    assert rows[-1] > 99_000
+    assert len(rows) <= 2016
     assert np.all(np.diff(rows) > 0)
 
 

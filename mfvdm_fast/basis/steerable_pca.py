@@ -1,4 +1,7 @@
-"""Steerable PCA: per angular frequency, the principal components that stand above the noise (Zhao, Shkolnisky & Singer 2016)."""
+"""Steerable PCA: the principal components per angular frequency that stand above the noise.
+
+Zhao, Shkolnisky & Singer (2016).
+"""
 
 from __future__ import annotations
 
@@ -90,8 +93,9 @@ def pca_from_sums(sums: CovarianceSums, noise_variance: float) -> SteerablePCA:
         weights.append(weight[kept])
     if not any(len(w) for w in weights):
         raise InputError(
-            f"no principal component of the {n} images stands above the noise (variance {noise_variance:.4g} per pixel): "
-            "check that the images hold particles, that their contrast and particle diameter are right, or use more images"
+            f"no principal component of the {n} images stands above the noise (variance {noise_variance:.4g} per "
+            "pixel): check that the images hold particles, that their contrast and particle diameter are right, or use "
+            "more images"
         )
     return SteerablePCA(sums.mean(), tuple(components), tuple(eigenvalues), tuple(weights))
 

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from ..errors import ParameterError
 from ..io.stack import open_stack
 from ..params import preset
 from ..simulate import SimulationSettings
@@ -30,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Everything below one folder: ``simulated`` and ``denoised``."""
     threads, output = resolve_threads(args.threads), Path(args.output)
+    params = preset()
+    if args.n_particles <= params.n_neighbors:
+        raise ParameterError(
+            f"n_particles must be above {params.n_neighbors}, the neighbours of each particle, got {args.n_particles}"
+        )
     settings = SimulationSettings(snr=_SNR)
     what = {"n_particles": args.n_particles, "seed": 0, "settings": asdict(settings)}
     print(f"1/3 simulate {args.n_particles} particles of {_BOX_SIZE} px, SNR {_SNR:g}", flush=True)
@@ -37,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     simulate.run_simulation(
         synthetic_particle(_BOX_SIZE), _PIXEL_SIZE, what, settings, simulated, args.overwrite, threads
     )
-    stack, params = open_stack(simulated / simulate.STAR), preset()
-    denoise.check_input(stack.paths[0], stack, params)
+    stack = open_stack(simulated / simulate.STAR)
     print("2/3 denoise", flush=True)
     truth = open_truth(simulated).of_input(stack)
     job = denoise.Job(stack, params, output / "denoised", args.overwrite, threads, truth=truth)

@@ -45,9 +45,9 @@ def describe_stack(stack: ParticleStack) -> Iterator[tuple[str, str]]:
     yield "pixel type", ", ".join(f"{np.dtype(MODE_DTYPES[mode]).name} (MRC mode {mode})" for mode in modes)
     groups, counts = np.unique(stack.optics_group, return_counts=True)
     if stack.star is not None:
-        listing = ", ".join(f"{group} ({count})" for group, count in list(zip(groups, counts, strict=True))[:8])
+        listing = [f"{group} ({count} particles)" for group, count in zip(groups, counts, strict=True)]
         more = f" and {len(groups) - 8} more" if len(groups) > 8 else ""
-        yield "optics groups", f"{len(groups)}: group {listing}{more} (particles)"
+        yield "optics groups", f"{len(groups)}: {', '.join(listing[:8])}{more}"
     if stack.ctf is None:
         why = "a bare stack has none; give its STAR file" if stack.star is None else "the STAR file has no CTF columns"
         yield "CTF", f"none ({why}); nothing to correct"
@@ -74,7 +74,7 @@ def _describe_ctf(ctf: CtfParameters) -> Iterator[tuple[str, str]]:
     if ctf.bfactor_angstrom2.any():
         text += f", B-factor {_range(ctf.bfactor_angstrom2)} Å²"
     yield "microscope", text
-    if mean.min() < 0:
+    if min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
         yield "note", "there is negative defocus: underfocus must be positive"
 
 

@@ -63,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate and write."""
+    if args.defocus[0] > args.defocus[1]:
+        raise ParameterError(
+            f"defocus must be MIN MAX with MIN at most MAX, got {args.defocus[0]:g} {args.defocus[1]:g}"
+        )
     settings = SimulationSettings(
         snr=args.snr,
         ctf=args.ctf,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ParameterError
-from ..records import Eigenbasis, SteerableCoefficients
+from ..records import Eigenbasis, FloatArray, SteerableCoefficients
 
 WEAK_NODE = 0.1  # of the median of z_k(i, i): below it, a node would look like everyone's neighbour
 
@@ -53,8 +53,8 @@ def normalize_features(features: SteerableCoefficients) -> SteerableCoefficients
     packed = np.empty_like(features.packed)
     for k in range(1, features.k_max + 1):
         v = features[k]
-        power = np.einsum("ij,ij->i", v, v.conj()).real.astype(np.float64)
-        floor = max(WEAK_NODE * float(np.median(power)), np.finfo(np.float32).tiny)
+        power: FloatArray = np.einsum("ij,ij->i", v, v.conj()).real.astype(np.float64)
+        floor = max(WEAK_NODE * float(np.median(power)), float(np.finfo(np.float32).tiny))
         scale = 1 / np.sqrt(np.maximum(power, floor))
         packed[:, features.offsets[k] : features.offsets[k + 1]] = v * scale[:, None].astype(np.float32)
     return SteerableCoefficients(packed, features.offsets)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 EDGE_BELOW_GUESS = 0.8
 MAX_GROWTH = 1e5  # of the leading eigenvector within one filter
+LARGEST_EDGE = 0.999  # of a filter: many components give the eigenvalue 1 more often than there are vectors
 SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
 DENSE_SIZE = 256  # rows up to which LAPACK is quick; it also sees every copy of a multiple eigenvalue
 
@@ -77,7 +78,8 @@ def solve_eigenbasis(
     >>> from mfvdm_fast.graph.frequency_graph import build_frequency_graph
     >>> from mfvdm_fast.records import NeighborTable
     >>> ring = np.arange(30)
-    >>> table = NeighborTable(((ring[:, None] + [1, 2]) % 30), np.zeros((30, 2), bool), np.zeros((30, 2)), np.ones((30, 2)))
+    >>> zero = np.zeros((30, 2))
+    >>> table = NeighborTable((ring[:, None] + [1, 2]) % 30, zero.astype(bool), zero, zero)
     >>> basis = solve_eigenbasis(build_frequency_graph(table), k=1, n_eigenvectors=2)
     >>> basis.values.round(4).tolist()
     [1.0, 1.0]
@@ -130,11 +132,11 @@ class _ChebyshevSolver:
             if worst <= self.options.tolerance:
                 outcome = "converged"
                 break
-            edge = max(float(ritz[-1]), lower + 0.05)
+            edge = float(np.clip(ritz[-1], lower + 0.05, LARGEST_EDGE))
         if outcome != "converged":
             outcome = (
-                f"largest residual {worst:.1e} above the tolerance {self.options.tolerance:.1e} after {iteration} iterations: "
-                "ask for fewer eigenvectors or use the solver 'eigsh'"
+                f"largest residual {worst:.1e} above the tolerance {self.options.tolerance:.1e} after {iteration} "
+                "iterations: ask for fewer eigenvectors or use the solver 'eigsh'"
             )
             if worst > 10 * self.options.tolerance:
                 raise SolverError(f"eigenbasis of frequency k = {self.k}: {outcome}")
@@ -154,12 +156,14 @@ class _ChebyshevSolver:
         return out
 
     def _lower_bound(self) -> float:
-        """A lower bound of the spectrum by twelve Lanczos steps; the filter is only as good as its interval is short."""
+        """A lower bound of the spectrum by twelve Lanczos steps; a filter is only as good as its interval is short."""
         zero = self._empty(1)
         zero[:] = 0
         v = self.rng.standard_normal(zero.shape, np.float32)
         v /= np.linalg.norm(v)
-        basis, alphas, betas = [v], [], []
+        basis: list[Block] = [v]
+        alphas: list[float] = []
+        betas: list[float] = []
         for _ in range(min(12, self.graph.n_particles - 1)):
             w = self._step(basis[-1], zero, 1.0, 0.0, self._empty(1)).astype(np.float64)
             alphas.append(float(np.vdot(basis[-1], w)))
@@ -177,7 +181,8 @@ class _ChebyshevSolver:
         centre, half = (edge + lower) / 2, (edge - lower) / 2
         # Growth is kept within what float32 can carry beside the vectors at the edge, which hardly grow at all.
         degree = min(self.options.degree, int(np.log(2 * MAX_GROWTH) / np.arccosh((1.0 - centre) / half)))
-        previous, current = x, (sx - np.float32(centre) * x) / np.float32(half)
+        previous: Block = x
+        current: Block = ((sx - np.float32(centre) * x) / np.float32(half)).astype(np.float32, copy=False)
         for _ in range(max(degree, 2) - 1):
             out = self._step(current, previous, 2 / half, centre, previous)
             previous, current = current, out

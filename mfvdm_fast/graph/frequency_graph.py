@@ -29,7 +29,8 @@ def build_frequency_graph(
     Raises
     ------
     InputError
-        When the table is inconsistent (an index outside 0 ... n - 1, arrays of different shapes, angles that are not finite).
+        When the table is inconsistent (an index outside -1 ... n - 1, arrays of different shapes, angles that are not
+        finite). Index -1 leaves a slot empty.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Background, noise variance and noise spectrum from the pixels outside the particle, and whitening by that spectrum."""
+"""Background, noise variance and noise spectrum from the pixels outside the particle, and whitening by the spectrum."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def _outside(box_size: int, radius_px: float | None) -> np.ndarray:
     mask = radii_px(box_size) > radius
     if np.count_nonzero(mask) < 8:
         raise ParameterError(
-            f"a circle of {radius:g} px leaves no background in a box of {box_size} px: give a smaller particle diameter"
+            f"a circle of {radius:g} px leaves no background in a box of {box_size} px: "
+            "give a smaller particle diameter"
         )
     return mask
 

@@ -49,7 +49,7 @@ def estimate_radius(images: Images, noise: NoiseModel) -> float:
 def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = None) -> float:
     """Bandlimit in cycles/px that holds 99 % of what tells images apart, and 0.1 more; at most 0.5.
 
-    What tells two images apart is the sum of squared spectral SNRs: rings are cumulated with weight r (P/sigma^2 - 1)^2.
+    What tells two images apart is the sum of squared spectral SNRs: rings are cumulated with r (P/sigma^2 - 1)^2.
     With the power itself as weight, maps with a flat spectrum get a bandlimit at which noise wins: on the 129 px
     ribosome at SNR .01 both the neighbours and the images were worse at 0.40 than at 0.26 cycles/px.
 

@@ -1,6 +1,6 @@
 """Products of the frequency graph with blocks of vectors, and the dense block products of the eigensolver.
 
-A complex block of m vectors over n nodes is held as float32 (n, 2 m): row i is [Re x_i1 .. Re x_im, Im x_i1 .. Im x_im],
+A complex block of m vectors over n nodes is float32 (n, 2 m): row i is [Re x_i1 .. Re x_im, Im x_i1 .. Im x_im],
 so that every edge costs four fused multiply-adds over contiguous memory, and so that the same memory seen as (2 n, m)
 is the real form in which inner products are plain dot products.
 """
@@ -69,7 +69,7 @@ def chebyshev_step_real(indptr, indices, values, x, previous, scale, shift, out)
 
 @kernel(parallel=True)
 def block_gram(a, b, partial):  # type: ignore[no-untyped-def]
-    """``partial[t] = a_t^T b_t`` over blocks t of ROWS_PER_BLOCK rows: a (rows, p), b (rows, q), all float32 contiguous."""
+    """``partial[t] = a_t^T b_t`` over blocks t of ROWS_PER_BLOCK rows: a (rows, p), b (rows, q), float32 contiguous."""
     rows = a.shape[0]
     for t in prange(partial.shape[0]):
         start = t * ROWS_PER_BLOCK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..records import Eigenbasis, FloatArray
 from .spectral import apply_spectral_filter
@@ -12,8 +13,8 @@ SMALLEST_TRANSFER = 0.02
 
 
 def filter_transfer(
-    transfer: FloatArray, basis: Eigenbasis, degrees: FloatArray, spectral_filter: str = "2λ-λ²"
-) -> FloatArray:
+    transfer: NDArray[np.floating], basis: Eigenbasis, degrees: FloatArray, spectral_filter: str = "2λ-λ²"
+) -> NDArray[np.float32]:
     """The |CTF| that a particle has after Algorithm 2: its own and its neighbours', mixed as the images were (Eq. 12).
 
     Parameters
@@ -37,7 +38,7 @@ def filter_transfer(
     [0.4, 0.4]
     """
     filtered = apply_spectral_filter(transfer.astype(np.complex64), basis, degrees, spectral_filter)
-    return np.maximum(filtered.real, np.float32(SMALLEST_TRANSFER))
+    return np.maximum(filtered.real, np.float32(SMALLEST_TRANSFER), dtype=np.float32)
 
 
 def transfer_grid(bandlimit: float, box_size: int) -> FloatArray:
@@ -49,7 +50,7 @@ def transfer_grid(bandlimit: float, box_size: int) -> FloatArray:
     return np.arange(int(np.ceil(bandlimit * 4 * box_size - 1e-9)) + 2) / (4 * box_size)
 
 
-def interpolate_transfer(transfer: FloatArray, grid: FloatArray, frequencies: FloatArray) -> FloatArray:
+def interpolate_transfer(transfer: NDArray[np.floating], grid: FloatArray, frequencies: FloatArray) -> FloatArray:
     """Linear interpolation of each row of ``transfer`` (b, f) from ``grid`` (f,) to ``frequencies`` (P,): (b, P).
 
     >>> interpolate_transfer(np.array([[0.0, 1.0, 0.0]]), np.array([0.0, 0.1, 0.2]), np.array([0.05, 0.2])).tolist()

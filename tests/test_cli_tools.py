@@ -1,0 +1,422 @@
+"""``mfvdm-fast simulate``, ``evaluate``, ``info``, ``demo`` and ``warmup``."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import pkgutil
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mfvdm_fast.cli
+from mfvdm_fast import SimulationSettings, simulate_stack, synthetic_particle
+from mfvdm_fast.io.mrc import MrcStackWriter
+from mfvdm_fast.io.stack import open_stack
+from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
+from mfvdm_fast.records import NeighborTable
+from mfvdm_fast.synthetic import resize_volume
+
+from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, all_bytes, simulate_small, write_small_star, write_stack
+from .conftest import shared_data
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate_small(tmp_path_factory.mktemp("cli") / "simulated")
+
+
+@pytest.fixture(scope="module")
+def denoised(simulated: Path) -> Path:
+    folder = simulated.parent / "denoised"
+    assert mfvdm_fast.cli.main.main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST]) == 0
+    return folder
+
+
+# simulate
+
+
+def test_simulated_files_are_the_simulated_stack(simulated: Path) -> None:
+    settings = SimulationSettings(snr=0.3, n_defocus_groups=3)
+    expected = simulate_stack(synthetic_particle(BOX_SIZE), 4.0, N_PARTICLES, settings)
+    rows = np.arange(N_PARTICLES)
+    stack = open_stack(simulated / "particles.star")
+    assert stack.pixel_size == 4.0
+    np.testing.assert_array_equal(stack.read(rows), expected.read(rows))
+    np.testing.assert_array_equal(open_stack(simulated / "clean.mrcs").read(rows), expected.read_clean(rows))
+    assert stack.ctf is not None
+    assert expected.ctf is not None
+    for name, values in vars(expected.ctf).items():
+        np.testing.assert_array_equal(getattr(stack.ctf, name), values)
+    truth = np.load(simulated / "truth.npz")
+    np.testing.assert_array_equal(truth["rotations"], expected.rotations)
+    np.testing.assert_array_equal(truth["viewing_directions"], expected.rotations[:, :, 2])
+    np.testing.assert_array_equal(truth["defocus_group"], expected.defocus_group)
+    assert truth["noise_variance"] == expected.noise_variance
+    assert (truth["snr"], truth["pixel_size"], truth["seed"]) == (0.3, 4.0, 0)
+    assert json.loads((simulated / "simulation.json").read_text())["settings"]["snr"] == 0.3
+
+
+def test_simulations_repeat_and_differ_by_seed(
+    cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    write = MrcStackWriter.write
+
+    def count(self: MrcStackWriter, images: Any, rows: Any = None) -> None:
+        batches.append(len(images))
+        write(self, images, rows)
+
+    monkeypatch.setattr(MrcStackWriter, "write", count)
+    monkeypatch.setattr("mfvdm_fast.cli.arguments._CHUNK_BYTES", 100 * 4 * BOX_SIZE**2)
+    same = ["-n", str(N_PARTICLES), "-L", str(BOX_SIZE), "--snr", "0.3", "--defocus-groups", "3", "--threads", "1"]
+    assert cli("simulate", "-o", tmp_path / "again", *same).code == 0
+    assert batches == [100, 100, 50, 50]  # never all in memory
+    assert all_bytes(tmp_path / "again") == all_bytes(simulated)
+    assert cli("simulate", "-o", tmp_path / "other", *same, "--seed", "1").code == 0
+    other = all_bytes(tmp_path / "other")
+    assert all(other[name] != content for name, content in all_bytes(simulated).items())
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (["--snr", "2"], SimulationSettings(snr=2.0)),
+        (["--no-ctf"], SimulationSettings(ctf=False)),
+        (
+            ["--defocus", "5000", "9000", "--defocus-groups", "4", "--voltage", "300", "--cs", "2.7"],
+            SimulationSettings(n_defocus_groups=4, defocus_min_angstrom=5000.0, defocus_max_angstrom=9000.0,
+                               voltage_kv=300.0, cs_mm=2.7),
+        ),
+        (
+            ["--amplitude-contrast", "0.07", "--shift", "1.5", "--contrast", "0.2"],
+            SimulationSettings(amplitude_contrast=0.07, shift_std_px=1.5, contrast_std=0.2),
+        ),
+    ],
+)  # fmt: skip
+def test_every_option_of_simulate(options: list[str], settings: SimulationSettings, cli: Cli, tmp_path: Path) -> None:
+    done = cli("simulate", "-o", tmp_path, "-n", "6", "-L", "24", "--pixel-size", "5", *options)
+    assert done.code == 0
+    expected = simulate_stack(synthetic_particle(24), 5.0, 6, settings)
+    stack = open_stack(tmp_path / "particles.star")
+    np.testing.assert_array_equal(stack.read(np.arange(6)), expected.read(np.arange(6)))
+    assert stack.pixel_size == 5.0
+    assert (stack.ctf is None) == (not settings.ctf)
+    assert f"SNR {settings.snr:g}" in done.out
+    assert ("no CTF" in done.out) == (not settings.ctf)
+
+
+def test_a_map_keeps_its_box_or_gets_another(cli: Cli, tmp_path: Path) -> None:
+    volume = synthetic_particle(32, seed=4)
+    write_stack(tmp_path / "map.mrc", volume, 2.5)
+    for options, density, pixel_size in (
+        ([], volume, 2.5),
+        (["-L", "24"], *resize_volume(volume, 2.5, 24)),
+        (["-L", "24", "--pixel-size", "3"], *resize_volume(volume, 3.0, 24)),
+    ):
+        assert cli("simulate", "--volume", tmp_path / "map.mrc", "-o", tmp_path / "out", "-n", "3", "--overwrite",
+                   *options).code == 0  # fmt: skip
+        stack = open_stack(tmp_path / "out" / "particles.star")
+        assert stack.pixel_size == pytest.approx(pixel_size)
+        expected = simulate_stack(density, pixel_size, 3)
+        np.testing.assert_array_equal(stack.read([0, 1, 2]), expected.read(np.arange(3)))
+
+
+def test_a_real_map(cli: Cli, tmp_path: Path) -> None:
+    path = shared_data("volumes", "ribosome70S_65px_5A.mrc")
+    assert cli("simulate", "--volume", path, "-o", tmp_path, "-n", "3").code == 0
+    stack = open_stack(tmp_path / "particles.star")
+    assert (stack.box_size, stack.pixel_size) == (65, 5.0)
+
+
+def test_maps_that_are_no_maps(cli: Cli, tmp_path: Path) -> None:
+    write_stack(tmp_path / "flat.mrc", np.random.default_rng(0).normal(size=(8, 16, 16)))
+    write_stack(tmp_path / "empty.mrc", np.ones((16, 16, 16)))
+    with MrcStackWriter(tmp_path / "unscaled.mrc", 16, 16) as writer:
+        writer.write(synthetic_particle(16))
+    for name, text in (
+        ("flat.mrc", "flat.mrc: volume must be a cube of at least 8 voxels a side, got shape (8, 16, 16)"),
+        ("empty.mrc", "empty.mrc: volume must not be constant"),
+        ("unscaled.mrc", "unscaled.mrc: the header gives no voxel size; give it with --pixel-size"),
+        ("gone.mrc", "gone.mrc: cannot be read"),
+    ):
+        done = cli("simulate", "--volume", tmp_path / name, "-o", tmp_path / "out", "-n", "3")
+        assert done.code == 3
+        assert text in done.errors[0]
+    assert cli("simulate", "--volume", tmp_path / "unscaled.mrc", "-o", tmp_path / "out", "-n", "3", "--pixel-size",
+               "2").code == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["-n", "0"], "--particles must be at least 1"),
+        (["-n", "5", "--snr", "0"], "--snr must be above 0"),
+        (["-n", "5", "--seed", "-1"], "--seed must be 0 or more"),
+        (["-n", "5", "--defocus-groups", "0"], "--defocus-groups must be at least 1"),
+        (["-n", "5", "--defocus", "9000", "5000"], "--defocus must be MIN MAX with MIN at most MAX, got 9000 5000"),
+        (["-n", "5", "--voltage", "300000"], "voltage_kv must be at most 10000 kV"),
+        (["-n", "5", "-L", "4"], "--box-size must be at least 8 px"),
+        (["-n", "5", "--pixel-size", "0"], "--pixel-size must be above 0 Å"),
+        (["-n", "5", "--shift", "-1"], "--shift must be 0 px or more"),
+        (["-n", "5", "--contrast", "-1"], "--contrast must be 0 or more"),
+    ],
+)
+def test_parameters_of_simulate(options: list[str], text: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("simulate", "-o", tmp_path / "out", *options)
+    assert done.code == 2
+    assert text in done.errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_relion_opens_a_simulated_stack(simulated: Path, tmp_path: Path) -> None:
+    if shutil.which("relion_star_handler") is None or shutil.which("relion_stack_create") is None:
+        pytest.skip("RELION is not installed")
+    folder = shutil.copytree(simulated, tmp_path / "project")
+    for command in (
+        ["relion_star_handler", "--i", "particles.star", "--check_duplicates", "rlnImageName", "--o", "checked.star"],
+        ["relion_stack_create", "--i", "particles.star", "--o", "again"],
+    ):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "ERROR" not in done.stderr
+    rows = np.arange(N_PARTICLES)
+    before, after = open_stack(folder / "particles.star"), open_stack(folder / "again.star")
+    np.testing.assert_array_equal(after.read(rows), before.read(rows))
+    assert after.ctf is not None
+    assert before.ctf is not None
+    np.testing.assert_allclose(after.ctf.defocus_u_angstrom, before.ctf.defocus_u_angstrom)
+
+
+# evaluate
+
+
+def test_the_table_is_what_the_metrics_say(cli: Cli, simulated: Path, denoised: Path) -> None:
+    done = cli("evaluate", denoised, "--truth", simulated, "--json")
+    scores = json.loads(done.out)
+    table = np.load(denoised / "neighbors.npz")
+    columns = [table[name] for name in ("indices", "mirrored", "angles", "affinity")]
+    errors = evaluate_neighbors(NeighborTable(*columns), np.load(simulated / "truth.npz")["rotations"])
+    close = errors.view_deg <= 10
+    assert scores["neighbors"]["final"] == {
+        "n_neighbors": 8,
+        "within_10_deg": close.mean(),
+        "mean_view_error_deg": errors.view_deg.mean(),
+        "in_plane_below_5_deg": (errors.in_plane_deg[close] < 5).mean(),
+    }
+    assert set(scores["neighbors"]) == {"initial", "final"}
+    rows = np.arange(N_PARTICLES)
+    clean, noisy = (open_stack(simulated / name).read(rows) for name in ("clean.mrcs", "particles.mrcs"))
+    images = open_stack(denoised / "denoised.mrcs").read(rows)
+    constant = np.full_like(clean, clean.mean(dtype=np.float64))
+    for name, stack in (("denoised", images), ("noisy", noisy), ("constant", constant)):
+        expected = evaluate_images([clean], [stack], float(clean.max() - clean.min()))
+        assert scores["images"][name] == pytest.approx(
+            {"relative_mse": expected.relative_mse, "psnr_db": expected.psnr_db, "ssim": expected.ssim}, rel=1e-5
+        )
+    assert scores["images"]["denoised"]["relative_mse"] < 0.5 * scores["images"]["constant"]["relative_mse"]
+    lines = cli("evaluate", denoised, "--truth", simulated).out.splitlines()
+    assert [line.split()[0] for line in lines[:7]] == [
+        "neighbours", "initial", "final", "images", "constant", "noisy", "denoised",
+    ]  # fmt: skip
+    assert f"{scores['images']['denoised']['psnr_db']:.2f}" in lines[6]
+    assert "no fit" in lines[7]
+
+
+def test_pairs_that_are_all_far_apart_have_no_in_plane_share(
+    cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(denoised, tmp_path / "denoised")
+    (folder / "initial_neighbors.npz").unlink()
+    rotations = np.load(simulated / "truth.npz")["rotations"]
+    farthest = np.argmin(abs(rotations[:, :, 2] @ rotations[:, :, 2].T), axis=1)[:, None]
+    nothing = np.zeros(farthest.shape)
+    np.savez(folder / "neighbors.npz", indices=farthest, mirrored=nothing > 0, angles=nothing, affinity=nothing)
+    scores = json.loads(cli("evaluate", folder, "--truth", simulated, "--json").out)
+    assert scores["neighbors"]["final"]["in_plane_below_5_deg"] == scores["neighbors"]["final"]["within_10_deg"] == 0.0
+    assert set(scores["neighbors"]) == {"final"}
+
+
+def test_folders_that_do_not_belong_together(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    for name, size in (("fewer", ["-n", "100", "-L", "32"]), ("smaller", ["-n", str(N_PARTICLES), "-L", "24"])):
+        assert cli("simulate", "-o", tmp_path / name, *size).code == 0
+    broken, mixed, other = (shutil.copytree(simulated, tmp_path / name) for name in ("broken", "mixed", "other"))
+    (broken / "truth.npz").write_text("nothing")
+    shutil.copy(tmp_path / "fewer" / "clean.mrcs", mixed / "clean.mrcs")
+    half, torn = (shutil.copytree(denoised, tmp_path / name) for name in ("half", "torn"))
+    (half / "neighbors.npz").unlink()
+    np.savez(
+        torn / "neighbors.npz",
+        **{name: np.zeros((3, 2), int) for name in ("indices", "mirrored", "angles", "affinity")},
+    )
+    (other / "particles.mrcs").rename(other / "else.mrcs")
+    star = write_small_star(
+        simulated / "particles.star", tmp_path / "else.star",
+        rlnImageName=[f"{i}@{other / 'else.mrcs'}" for i in range(1, N_PARTICLES + 1)],
+    )  # fmt: skip
+    for arguments, text in (
+        (
+            ["evaluate", simulated, "--truth", simulated],
+            "has no denoised.star; give an output folder of 'mfvdm-fast den",
+        ),
+        (
+            ["evaluate", denoised, "--truth", denoised],
+            "has no truth.npz; give an output folder of 'mfvdm-fast simulate'",
+        ),
+        (
+            ["evaluate", denoised, "--truth", tmp_path / "fewer"],
+            "this simulation has 100 particles, the particles given",
+        ),
+        (["evaluate", denoised, "--truth", tmp_path / "smaller"], "this simulation has images of 24 px"),
+        (["evaluate", denoised, "--truth", broken], "truth.npz: cannot be read"),
+        (["evaluate", denoised, "--truth", mixed], "hold 150, 100 and 150 particles, which must be equal"),
+        (["evaluate", half, "--truth", simulated], "neighbors.npz: cannot be read as a neighbour table"),
+        (["evaluate", torn, "--truth", simulated], "holds neighbours of 3 particles, denoised.star has 150"),
+        (["denoise", star, "-o", tmp_path / "out", "--truth", simulated, *FAST], "their images in "),
+        (
+            ["denoise", simulated / "particles.mrcs", "-o", tmp_path / "out", "--truth", tmp_path / "fewer", *FAST],
+            "this simulation has 100 particles, the particles given have 150",
+        ),
+    ):
+        done = cli(*arguments)
+        assert done.code == 3, arguments
+        assert text in done.errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+# info
+
+
+def test_info_of_a_simulated_stack(cli: Cli, simulated: Path) -> None:
+    done = cli("info", simulated / "particles.star")
+    lines = dict(line.split(":", 1) for line in done.out.splitlines())
+    found = {name: text.strip() for name, text in lines.items()}
+    assert done.code == 0
+    assert found.pop("denoise").startswith("would run; memory: about ")
+    assert found == {
+        "particles": "150 in 1 file",
+        "box": "32 px (128 Å)",
+        "pixel size": "4 Å",
+        "pixel type": "float32 (MRC mode 2)",
+        "optics groups": "1: 1 (150 particles)",
+        "CTF": "3 different, defocus 10000 to 40000 Å, astigmatism up to 0 Å",
+        "microscope": "200 kV, Cs 2 mm, amplitude contrast 0.1",
+        "contrast": "protein is white, as it should be",
+    }
+
+
+def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    images = open_stack(simulated / "particles.mrcs").read(np.arange(N_PARTICLES))
+    write_stack(tmp_path / "black.mrcs", -images[:20])
+    noise = np.random.default_rng(0).normal(size=(60, 32, 32))
+    write_stack(tmp_path / "noise.mrcs", noise)
+    with MrcStackWriter(tmp_path / "unscaled.mrcs", 60, 32) as writer:
+        writer.write(noise)
+    noise[59] = 1.0
+    write_stack(tmp_path / "constant.mrcs", noise)
+    bare = write_small_star(
+        simulated / "particles.star", tmp_path / "bare.star", rlnDefocusU=[], rlnDefocusV=[], rlnDefocusAngle=[]
+    )
+    odd = write_small_star(
+        simulated / "particles.star",
+        tmp_path / "odd.star",
+        rlnDefocusU=["-5000"] * N_PARTICLES,
+        rlnPhaseShift=["30", "60"] * (N_PARTICLES // 2),
+        rlnCtfBfactor=["10"] * N_PARTICLES,
+        rlnOpticsGroup=["1"] * N_PARTICLES,
+    )
+    for source, texts in (
+        (
+            tmp_path / "black.mrcs",
+            ["protein is probably black: denoise with --invert", "would be refused: the stack has 20"],
+        ),
+        (tmp_path / "noise.mrcs", ["not clear from 60 images", "none (a bare stack has none; give its STAR file)"]),
+        (tmp_path / "unscaled.mrcs", ["not known (give a STAR file, or correct the header)", "box:           32 px\n"]),
+        (tmp_path / "constant.mrcs", ["every pixel has the same value", "would be refused, see above"]),
+        (bare, ["none (the STAR file has no CTF columns)"]),
+        (odd, ["phase shift 30 to 60°", "B-factor 10 Å²", "underfocus must be positive"]),
+    ):
+        done = cli("info", source)
+        assert done.code == 0
+        for text in texts:
+            assert text in done.out
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "text"),
+    [
+        ("apoferritin/apoferritin_64_sub1000.star", 0, "float16 (MRC mode 12)"),
+        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 50 neighbours"),
+        ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "the stack has 17 particles"),
+        ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
+        ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
+        ("metadata/relion31.6opticsgroups.star", 3, "particles must all have one pixel size"),
+        ("metadata/cryosparc_P12_J24_001_particles.cs", 3, "export the particles as STAR first"),
+    ],
+)
+def test_real_files_say_what_is_wrong(name: str, code: int, text: str, cli: Cli, tmp_path: Path) -> None:
+    path = shared_data(*name.split("/"))
+    done = cli("info", path)
+    assert done.code == code
+    assert text in done.out + done.err
+    if "apoferritin" not in name:
+        refused = cli("denoise", path, "-o", tmp_path / "out")
+        assert refused.code == 3
+        assert text.removeprefix("would be refused: ") in refused.errors[0]
+        assert not (tmp_path / "out").exists()
+
+
+# demo and warmup
+
+
+def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("demo", "-n", "200")
+    assert done.code == 0, done.err
+    assert done.warnings == []
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert done.out.splitlines()[-1] == "look at demo/denoised/contact_sheet.png"
+    assert Path("demo/denoised/contact_sheet.png").exists()
+    assert "  denoised " in done.out
+    assert "  initial " in done.out
+    again = cli("demo", "-n", "200")
+    assert again.code == 4
+    assert "give --overwrite" in again.errors[0]
+    refused = cli("demo", "-n", "20", "-o", "small")
+    assert refused.code == 2
+    assert "--particles must be above 50, the neighbours of each particle, got 20" in refused.errors[0]
+    assert not Path("small").exists()
+
+
+def test_warmup_runs_everything_and_names_the_cache(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("warmup")
+    assert done.code == 0
+    assert "all kernels ran after" in done.out
+    folder = done.out.partition("compiled kernels are kept in ")[2].strip()
+    assert Path(folder).is_dir()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("mfvdm_fast.cli.warmup.cache_folder", lambda: None)
+    monkeypatch.setattr("mfvdm_fast.cli.warmup.denoise", lambda *_, **__: SimpleNamespace(images=lambda: None))
+    assert "set MFVDM_CACHE_DIR" in cli("warmup").out
+
+
+def test_examples() -> None:
+    names = [module.name for module in pkgutil.iter_modules(mfvdm_fast.cli.__path__)]
+    tried = 0
+    for name in names:
+        done = doctest.testmod(importlib.import_module(f"mfvdm_fast.cli.{name}"))
+        assert done.failed == 0
+        tried += done.attempted
+    assert tried >= 2
