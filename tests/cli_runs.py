@@ -14,7 +14,8 @@ from mfvdm_fast.cli.main import main
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.star import read_star, write_star
 
-FAST = ("--neighbors", "8", "--frequencies", "2", "--eigenvectors", "8")
+# One thread: on a busy machine two of them wait for each other, at this size for longer than they work.
+FAST = ("--neighbors", "8", "--frequencies", "2", "--eigenvectors", "8", "--threads", "1")
 N_PARTICLES, BOX_SIZE = 150, 32
 
 
@@ -47,13 +48,13 @@ class Cli:
 
     def denoise(self, *arguments: str | os.PathLike[str]) -> Outcome:
         """A quick ``denoise``."""
-        return self("denoise", *arguments, *FAST)
+        return self("denoise", *FAST, *arguments)
 
 
 def simulate_small(folder: Path) -> Path:
     """Simulate a small stack into ``folder``."""
     size = ("-n", str(N_PARTICLES), "-L", str(BOX_SIZE))
-    assert main(["simulate", "-o", str(folder), *size, "--snr", "0.3", "--defocus-groups", "3"]) == 0
+    assert main(["simulate", "-o", str(folder), *size, "--snr", "0.3", "--defocus-groups", "3", "--threads", "1"]) == 0
     return folder
 
 

@@ -382,7 +382,7 @@ def test_real_files_say_what_is_wrong(name: str, code: int, text: str, cli: Cli,
 
 def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = cli("demo", "-n", "200")
+    done = cli("demo", "-n", "150", "--threads", "1")
     assert done.code == 0, done.err
     assert done.warnings == []
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -401,7 +401,7 @@ def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.M
 
 def test_warmup_runs_everything_and_names_the_cache(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = cli("warmup")
+    done = cli("warmup", "--threads", "1")
     assert done.code == 0
     assert "all kernels ran after" in done.out
     folder = done.out.partition("compiled kernels are kept in ")[2].strip()

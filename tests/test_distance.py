@@ -99,15 +99,23 @@ def test_equal_particles_are_all_ties(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
-def test_bits_do_not_depend_on_threads_or_on_the_order_of_particles(rng: np.random.Generator, kind: str) -> None:
-    features = random_features(rng, 400, LAYOUTS["usual"], 0.7)
+def test_bits_do_not_depend_on_threads_groups_or_the_order_of_particles(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    features = random_features(rng, 1200, LAYOUTS["usual"], 0.7)
     with use_threads(1):
         scores, codes = SEARCHES[kind](features.packed, features.offsets, 15)
+    for size in (1, 2):  # blocks per group
+        monkeypatch.setattr(pairs, "GROUP", size)
+        with use_threads(1):
+            grouped = SEARCHES[kind](features.packed, features.offsets, 15)
+        np.testing.assert_array_equal(scores, grouped[0])
+        np.testing.assert_array_equal(codes, grouped[1])
     with use_threads(2):
         again = SEARCHES[kind](features.packed, features.offsets, 15)
     np.testing.assert_array_equal(scores, again[0])
     np.testing.assert_array_equal(codes, again[1])
-    order = rng.permutation(400)
+    order = rng.permutation(1200)
     shuffled, renamed = SEARCHES[kind](features.packed[order], features.offsets, 15)
     np.testing.assert_array_equal(shuffled, scores[order])
     np.testing.assert_array_equal(2 * order[renamed // 2] + renamed % 2, codes[order])
@@ -131,14 +139,21 @@ def test_the_grid_has_at_least_four_angles_per_frequency(k_max: int) -> None:
     assert grid_size(k_max) % 4 == 0
 
 
-@pytest.mark.parametrize("n_blocks", [1, 2, 3, 7, 8, 20])
-def test_rounds_hold_every_pair_of_blocks_once_and_no_block_twice(n_blocks: int) -> None:
-    rounds = list(pairs.tile_rounds(n_blocks))
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 7, 8, 20])
+def test_rounds_hold_every_pair_of_groups_once_and_no_group_twice(n_groups: int) -> None:
+    rounds = list(pairs.tile_rounds(n_groups))
     for tiles in rounds:
         members = [b for first, second in tiles.tolist() for b in {first, second}]
         assert len(members) == len(set(members))
     everything = sorted(tuple(tile) for tiles in rounds for tile in tiles.tolist())
-    assert everything == list(itertools.combinations_with_replacement(range(n_blocks), 2))
+    assert everything == list(itertools.combinations_with_replacement(range(n_groups), 2))
+
+
+@pytest.mark.parametrize(("n_blocks", "size"), [(1, 1), (5, 1), (7, 3), (16, 8)])
+def test_tiles_hold_every_pair_of_blocks_once(n_blocks: int, size: int) -> None:
+    tiles = np.concatenate(list(pairs.tile_rounds(-(-n_blocks // size))))
+    everything = np.concatenate([pairs.blocks_of_tile(tile, size, n_blocks) for tile in tiles]).tolist()
+    assert sorted(map(tuple, everything)) == list(itertools.combinations_with_replacement(range(n_blocks), 2))
 
 
 @pytest.mark.parametrize("n", [1, 64, 65, 1000])
@@ -166,7 +181,8 @@ def test_lists_fill_up_completely(rng: np.random.Generator) -> None:
 def test_progress_counts_tiles_up_to_the_total(rng: np.random.Generator) -> None:
     heard: list[tuple[int, int]] = []
     features = random_features(rng, 300, (2, 2))
-    nearest_by_rotation(features.packed, features.offsets, 3, lambda done, total: heard.append((done, total)))
+    with use_threads(1):
+        nearest_by_rotation(features.packed, features.offsets, 3, lambda done, total: heard.append((done, total)))
     assert heard[0] == (0, 15)
     assert heard[-1] == (15, 15)
     assert all(a[0] < b[0] for a, b in itertools.pairwise(heard))

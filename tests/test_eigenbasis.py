@@ -109,6 +109,31 @@ def test_two_components_give_every_eigenvalue_twice(k: int) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 1])
+def test_more_components_than_vectors(k: int) -> None:
+    """60 cliques have the eigenvalue 1 more often than the block has columns: no filter can tell them apart."""
+    rows = np.arange(300)[:, None]
+    indices = 5 * (rows // 5) + (rows + np.arange(1, 5)) % 5
+    turn = np.random.default_rng(0).uniform(0, 6, 300)
+    table = NeighborTable(indices, np.zeros((300, 4), bool), turn[:, None] - turn[indices], np.ones((300, 4)))
+    basis = solve_eigenbasis(build_frequency_graph(table), k, 5, options=SolverOptions(tolerance=1e-5))
+    np.testing.assert_allclose(basis.values, 1, atol=1e-5)
+    assert basis.iterations < 20
+
+
+@pytest.mark.parametrize(("k", "other"), [(0, 6), (6, 0), (2, 1)])
+def test_a_neighbouring_frequency_changes_the_work_not_the_result(k: int, other: int) -> None:
+    neighbor = solve_eigenbasis(sphere_graph(), other, M)
+    basis = solve_eigenbasis(sphere_graph(), k, M, options=FINE, neighbor=neighbor)
+    alone = solve_eigenbasis(sphere_graph(), k, M, options=FINE)
+    assert basis.vectors.tobytes() != alone.vectors.tobytes()
+    np.testing.assert_allclose(basis.values, dense(k)[0][:M], atol=2e-6)
+    assert_same_eigenspaces(dense(k)[0], columns(basis), dense(k)[1][:, :M], gap=1e-2, atol=1.5e-2)
+    nothing = Eigenbasis(other, np.zeros(0), np.zeros((N, 0), np.complex64), np.zeros(0), 1, "converged")
+    same = solve_eigenbasis(sphere_graph(), k, M, options=FINE, neighbor=nothing)
+    assert same.vectors.tobytes() == alone.vectors.tobytes()
+
+
+@pytest.mark.parametrize("k", [0, 1])
 @pytest.mark.parametrize("method", ["chebyshev", "eigsh"])
 def test_isolated_nodes_have_no_part(k: int, method: str) -> None:
     table = sphere_table(120, 8)

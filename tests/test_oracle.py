@@ -24,7 +24,6 @@ from mfvdm_fast.restore.spectral import apply_spectral_filter
 
 from .compare import angle_distance, stacked
 from .oracle import (
-    K_MAX,
     Data,
     K,
     M,

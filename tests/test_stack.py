@@ -150,6 +150,19 @@ def test_real_stacks(name: str, expected: tuple[object, ...]) -> None:
         np.testing.assert_array_equal(collect(stack, 100), file.data.astype(np.float32))
 
 
+def test_a_bare_name_is_looked_for_beside_the_star_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    for folder, number in ((tmp_path, 1), (job, 2)):
+        write_mrc(folder / "x.mrcs", np.linspace(number, number + 0.5, 16, dtype=np.float32).reshape(1, 4, 4))
+    star = write_star(job / "a.star", ["1@x.mrcs"])
+    monkeypatch.chdir(tmp_path)
+    assert int(open_stack(star).read([0])[0, 0, 0]) == 2
+    assert int(open_stack(star, project_dir=tmp_path).read([0])[0, 0, 0]) == 1
+    (job / "x.mrcs").unlink()
+    assert int(open_stack(star).read([0])[0, 0, 0]) == 1
+
+
 def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = {name: tmp_path / name for name in ("project", "current", "job", "absolute")}
     star_folder = places["job"] / "Extract" / "job005"
@@ -161,7 +174,7 @@ def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest
         write_mrc(
             tmp_path / folder / "x.mrcs", np.linspace(number, number + 0.5, 16, dtype=np.float32).reshape(1, 4, 4)
         )
-    star = write_star(star_folder / "a.star", ["1@x.mrcs"])
+    star = write_star(star_folder / "a.star", ["1@./x.mrcs"])
     monkeypatch.chdir(places["current"])
 
     def level(project: Path | None = None) -> int:
@@ -172,7 +185,7 @@ def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest
         assert level() == expected
         (tmp_path / folder / "x.mrcs").unlink()
     looked = r"looked below .*current, .*job005, .*Extract, .*: start from the project folder or give --project-dir"
-    with pytest.raises(InputError, match=rf"there is no file 'x\.mrcs' \(needed by 1 particles\); {looked}"):
+    with pytest.raises(InputError, match=rf"there is no file '\./x\.mrcs' \(needed by 1 particles\); {looked}"):
         level()
     write_star(star, [f"1@{places['absolute']}/x.mrcs"])
     assert level() == 7

@@ -165,7 +165,7 @@ class _ChebyshevSolver:
         alphas: list[float] = []
         betas: list[float] = []
         for _ in range(min(12, self.graph.n_particles - 1)):
-            w = self._step(basis[-1], zero, 1.0, 0.0, self._empty(1)).astype(np.float64)
+            w: FloatArray = self._step(basis[-1], zero, 1.0, 0.0, self._empty(1)).astype(np.float64)
             alphas.append(float(np.vdot(basis[-1], w)))
             for u in basis:
                 w -= np.vdot(u, w) * u

@@ -30,7 +30,9 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
     """Find the file of every image of a table.
 
     A relative path is taken from ``project_dir`` if given, else from the current folder (where RELION is started), else
-    from the STAR file's own folder and up to three folders above it: the first place where the file exists. Raises
+    from the STAR file's own folder and up to three folders above it: the first place where the file exists. A bare file
+    name, without a folder, is looked for beside the STAR file before the current folder: it says that they belong
+    together, and a stack of that name that happens to lie in the current folder would be the wrong one. Raises
     InputError for names that are not NUMBER@PATH with a number of at least 1, and for files that are nowhere.
     """
     names: dict[str, int] = {}
@@ -53,12 +55,13 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
         raise InputError(
             f"{table.label}: row {below[0] + 1}: image number 0 in _rlnImageName; numbers start at 1: correct the name"
         )
-    places = _places(star_path, project_dir)
+    places = _places(star_path, project_dir, bare=False)
+    beside = _places(star_path, project_dir, bare=True)
     # The same file may be named in several ways.
     files: dict[str, tuple[int, Path]] = {}
     place_of = np.empty(len(names), np.int64)
     for k, name in enumerate(names):
-        path = _find(name, places)
+        path = _find(name, places if os.path.dirname(name) else beside)
         if path is None:
             where = f"{table.label}: row {first_rows[k] + 1}"
             _refuse_missing(name, places, where, int((file_of == k).sum()))
@@ -66,10 +69,11 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
     return ImageNames(tuple(path for _, path in files.values()), place_of[file_of], index)
 
 
-def _places(star_path: Path, project_dir: Path | None) -> list[Path]:
+def _places(star_path: Path, project_dir: Path | None, *, bare: bool) -> list[Path]:
     own = star_path.absolute().parent
+    first = [own, Path()] if bare else [Path(), own]
     # Absolute, so that a change of folder during the run does no harm; each place once.
-    places = [*([] if project_dir is None else [project_dir]), Path(), own, *list(own.parents)[:_PARENTS]]
+    places = [*([] if project_dir is None else [project_dir]), *first, *list(own.parents)[:_PARENTS]]
     return list(dict.fromkeys(place.absolute() for place in places))
 
 

@@ -20,6 +20,7 @@ from .pairs import (
     SLAB,
     Float32s,
     Progress,
+    blocks_of_tile,
     cluster_order,
     open_pairs,
     pack_lanes,
@@ -89,28 +90,34 @@ def _try_pairs(plan: AffinityPlan, lists: Lists, row: int, lane: int, bits: int,
         push(lists, j, score, 2 * plan.ids[i] + m)
 
 
+@kernel
+def _search_blocks(plan: AffinityPlan, lists: Lists, row0: int, lane0: int) -> None:
+    """All pairs of two blocks, given by their first particles."""
+    n, n_freq = plan.ids.size, plan.starts.size - 1
+    groups = np.arange((min(64, n - row0) + 1) // 2 * 4)  # numbers 4 * (row // 2) + column // 16 still open
+    n_open = groups.size
+    sums = np.zeros((128, 64), np.float32)
+    work = np.empty(2 * plan.lanes.shape[3], np.float32)
+    for f in range(n_freq):
+        still = 0
+        for g in groups[:n_open]:
+            row, lane = row0 + g // 4 * 2, lane0 + g % 4 * 16
+            _add(plan, f, row, lane, sums[g])
+            bits = open_pairs(lists, plan.tails, f, row, lane, n, sums[g], 0)
+            if count_bits(bits) <= FEW or f + 1 == n_freq:
+                _try_pairs(plan, lists, row, lane, bits, work)
+            else:
+                groups[still] = g
+                still += 1
+        n_open = still
+
+
 @kernel(parallel=True)
-def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], n: int) -> None:
+def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], size: int) -> None:
     """All pairs of the given tiles, of which no two share a particle."""
-    n_freq = plan.starts.size - 1
     for t in prange(tiles.shape[0]):
-        row0, lane0 = 64 * tiles[t, 0], 64 * tiles[t, 1]
-        groups = np.arange((min(64, n - row0) + 1) // 2 * 4)  # numbers 4 * (row // 2) + column // 16 still open
-        n_open = groups.size
-        sums = np.zeros((128, 64), np.float32)
-        work = np.empty(2 * plan.lanes.shape[3], np.float32)
-        for f in range(n_freq):
-            still = 0
-            for g in groups[:n_open]:
-                row, lane = row0 + g // 4 * 2, lane0 + g % 4 * 16
-                _add(plan, f, row, lane, sums[g])
-                bits = open_pairs(lists, plan.tails, f, row, lane, n, sums[g], 0)
-                if count_bits(bits) <= FEW or f + 1 == n_freq:
-                    _try_pairs(plan, lists, row, lane, bits, work)
-                else:
-                    groups[still] = g
-                    still += 1
-            n_open = still
+        for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
+            _search_blocks(plan, lists, 64 * a, 64 * b)
 
 
 def nearest_by_affinity(

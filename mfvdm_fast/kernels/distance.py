@@ -24,6 +24,7 @@ from .pairs import (
     SLAB,
     Float32s,
     Progress,
+    blocks_of_tile,
     cluster_order,
     open_pairs,
     pack_lanes,
@@ -166,18 +167,25 @@ def _try_pairs(plan: RotationPlan, lists: Lists, row: int, lane: int, bits: int,
         push(lists, j, score, 2 * plan.ids[i] + m)
 
 
+@kernel
+def _search_blocks(plan: RotationPlan, lists: Lists, row0: int, lane0: int) -> None:
+    """All pairs of two blocks, given by their first particles."""
+    n = plan.ids.size
+    c, pair = np.zeros(1088, np.float32), np.empty(2 * plan.lanes.shape[3], np.float32)
+    for row in range(row0, min(row0 + 64, n), 2):
+        for lane in range(lane0, min(lane0 + 64, n), 16):
+            _leading(plan, row, lane, c)
+            bits = open_pairs(lists, plan.tails, 0, row, lane, n, c, 1024)
+            if bits:
+                _try_pairs(plan, lists, row, lane, bits, c, pair)
+
+
 @kernel(parallel=True)
-def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], n: int) -> None:
+def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], size: int) -> None:
     """All pairs of the given tiles, of which no two share a particle."""
     for t in prange(tiles.shape[0]):
-        row0, lane0 = 64 * tiles[t, 0], 64 * tiles[t, 1]
-        c, pair = np.zeros(1088, np.float32), np.empty(2 * plan.lanes.shape[3], np.float32)
-        for row in range(row0, min(row0 + 64, n), 2):
-            for lane in range(lane0, min(lane0 + 64, n), 16):
-                _leading(plan, row, lane, c)
-                bits = open_pairs(lists, plan.tails, 0, row, lane, n, c, 1024)
-                if bits:
-                    _try_pairs(plan, lists, row, lane, bits, c, pair)
+        for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
+            _search_blocks(plan, lists, 64 * a, 64 * b)
 
 
 def nearest_by_rotation(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from .topk import Lists, empty_lists, sort_lists
 
 BLOCK = 64
 SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
+GROUP = 8  # blocks, at most
 ORDER_COLUMNS, ORDER_AXES = 128, 5  # how much cluster_order looks at
 
 Float32s = NDArray[np.float32]
@@ -87,16 +89,16 @@ def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
     return order
 
 
-def tile_rounds(n_blocks: int) -> Iterator[NDArray[np.int64]]:
-    """Every unordered pair of blocks once, in rounds (tiles, 2) in which no block occurs twice.
+def tile_rounds(n_groups: int) -> Iterator[NDArray[np.int64]]:
+    """Every unordered pair of groups once, in rounds (tiles, 2) in which no group occurs twice.
 
     Round x holds the tiles (b, b XOR x). They touch different particles, so that threads may share a round without
     sharing a row; and the tiles of similar particles (see :func:`cluster_order`) come first, so that limits rise early.
     """
-    first = np.arange(n_blocks, dtype=np.int64)
-    for x in range(1 << max(0, n_blocks - 1).bit_length()):
+    first = np.arange(n_groups, dtype=np.int64)
+    for x in range(1 << max(0, n_groups - 1).bit_length()):
         tiles = np.stack([first, first ^ x], axis=1)
-        tiles = tiles[(tiles[:, 0] <= tiles[:, 1]) & (tiles[:, 1] < n_blocks)]
+        tiles = tiles[(tiles[:, 0] <= tiles[:, 1]) & (tiles[:, 1] < n_groups)]
         if len(tiles):
             yield tiles
 
@@ -104,17 +106,21 @@ def tile_rounds(n_blocks: int) -> Iterator[NDArray[np.int64]]:
 def search_tiles(
     run_round: Any, plan: Any, order: NDArray[np.int64], n_best: int, progress: Progress | None
 ) -> tuple[Float32s, NDArray[np.int64]]:
-    """Call ``run_round(plan, lists, tiles, n)`` for all rounds; scores and codes (n, n_best), best first.
+    """Call ``run_round(plan, lists, tiles, size)`` for all rounds; scores and codes (n, n_best), best first.
 
-    ``order`` (n,) are the particles as they stand in the plan.
+    ``order`` (n,) are the particles as they stand in the plan. Tiles are pairs of groups of ``size`` blocks: as large
+    as leaves every thread four tiles in a round, since threads wait for each other between rounds, but few enough
+    pairs that reports of progress keep coming. What is found does not depend on it.
     """
     n, n_blocks = len(order), len(plan.slabs)
     lists = empty_lists(n_blocks * BLOCK, n_best)
-    done, n_tiles = 0, n_blocks * (n_blocks + 1) // 2
+    size = min(GROUP, max(1, n_blocks // (8 * numba.get_num_threads())))
+    n_groups = -(-n_blocks // size)
+    done, n_tiles = 0, n_groups * (n_groups + 1) // 2
     if progress is not None:
         progress(0, n_tiles)
-    for tiles in tile_rounds(n_blocks):
-        run_round(plan, lists, tiles, n)
+    for tiles in tile_rounds(n_groups):
+        run_round(plan, lists, tiles, size)
         done += len(tiles)
         if progress is not None:
             progress(done, n_tiles)
@@ -156,6 +162,18 @@ def pair_coefficients(lanes: Float32s, i: int, j: int, sign: float, out: Float32
         turn = splat(np.float32(sign))
         store(out, lane, fma(turn, q, p))
         store(out, width + lane, fma(splat(np.float32(-sign)), y, x))
+
+
+@kernel
+def blocks_of_tile(tile: NDArray[np.int64], size: int, n_blocks: int) -> NDArray[np.int64]:
+    """The pairs of blocks (pairs, 2), the first not after the second, of a pair of groups of ``size`` blocks."""
+    out = np.empty((size * size, 2), np.int64)
+    count = 0
+    for a in range(size * tile[0], min(size * tile[0] + size, n_blocks)):
+        for b in range(max(a, size * tile[1]), min(size * tile[1] + size, n_blocks)):
+            out[count, 0], out[count, 1] = a, b
+            count += 1
+    return out[:count]
 
 
 @kernel
