@@ -19,6 +19,7 @@ from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .imaging.ctf import evaluate_ctf_radial, group_by_ctf, phase_flip_images
 from .imaging.noise import estimate_noise, estimate_noise_power, is_white, relative_power, whiten_images
+from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
 from .neighbors.align import align_pairs
 from .neighbors.search import search_affinity, search_neighbors
@@ -52,7 +53,8 @@ class DenoiseResult:
     neighbors : the refined table, ``scores`` being the affinity; the initial one without refinement.
     initial_neighbors : the table of the exact rotation-invariant search.
     eigenvalues : per angular frequency k of the restoration graph, descending.
-    basis, pca : in which the particles are restored.
+    box_size : of the images, L.
+    basis, pca : in which the particles are restored; the basis of a large box has a coarser grid of its own.
     coordinates : restored coordinates in the principal components, before the CTF is divided out.
     transfer : (n, f), what is divided out (Eq. 13): |CTF| filtered as the images were; None without CTF.
     noise, support : what was estimated.
@@ -64,6 +66,7 @@ class DenoiseResult:
     neighbors: NeighborTable
     initial_neighbors: NeighborTable
     eigenvalues: dict[int, FloatArray]
+    box_size: int
     basis: SteerableBasis
     pca: SteerablePCA
     coordinates: SteerableCoefficients
@@ -83,11 +86,12 @@ class DenoiseResult:
         with use_threads(self.threads):
             packed = expand_components(self.coordinates.packed[rows], self.basis.offsets, self.pca)
             nodes = self.basis.radial_nodes
-            factor = np.sqrt(relative_power(self.noise, nodes))[None, :]
+            factor = np.sqrt(relative_power(self.noise, nodes * self.basis.box_size / self.box_size))[None, :]
             if self.transfer is not None:
                 grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
                 factor = factor / interpolate_transfer(self.transfer[rows], grid, nodes)
-            return self.basis.evaluate(self.basis.apply_radial(packed, factor), threads=self.threads)
+            images = self.basis.evaluate(self.basis.apply_radial(packed, factor), threads=self.threads)
+            return resample_images(images, self.box_size, self.threads)
 
 
 def denoise(
@@ -182,7 +186,7 @@ class _Run:
 
     def run(self) -> DenoiseResult:
         noise, support, whitened = self.look()
-        basis = make_basis(self.params.basis, self.stack.box_size, support)
+        basis = self.make_basis(support)
         pca, coordinates = self.reduce(basis, noise)
         initial = self.search(weigh_features(coordinates, pca))
         neighbors = self.refine(initial) if self.params.refine else initial
@@ -192,6 +196,7 @@ class _Run:
             neighbors=neighbors,
             initial_neighbors=initial,
             eigenvalues=eigenvalues,
+            box_size=self.stack.box_size,
             basis=basis,
             pca=pca,
             coordinates=coordinates,
@@ -223,6 +228,13 @@ class _Run:
         self.progress("noise and support", 1, 1)
         return noise, DiskSupport(radius, bandlimit), whitened
 
+    def make_basis(self, support: DiskSupport) -> SteerableBasis:
+        """The steerable basis, on a coarser grid when the box is large and the bandlimit low."""
+        box = working_box(self.stack.box_size, support.bandlimit)
+        scale = box / self.stack.box_size
+        radius = min(support.radius_px * scale, float((box - 1) // 2))
+        return make_basis(self.params.basis, box, DiskSupport(radius, support.bandlimit / scale))
+
     def expand(self, basis: SteerableBasis, noise: NoiseModel, stage: str) -> Iterator[tuple[IndexArray, Coefficients]]:
         """Steerable coefficients of the phase-flipped, whitened images, chunk by chunk."""
         n, done = self.stack.n_particles, 0
@@ -233,7 +245,7 @@ class _Run:
                 images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads)
             if noise.relative_power is not None:
                 images = whiten_images(images, noise, self.threads)
-            yield rows, basis.expand(images, self.threads)
+            yield rows, basis.expand(resample_images(images, basis.box_size, self.threads), self.threads)
             done += len(rows)
             self.progress(stage, done, n)
 
@@ -244,7 +256,7 @@ class _Run:
             sums.add(packed)
             if self.keep:
                 kept.append((rows, packed))
-        pca = pca_from_sums(sums, noise.variance)
+        pca = pca_from_sums(sums, noise.variance * (basis.box_size / self.stack.box_size) ** 2)
         out = np.empty((self.stack.n_particles, int(pca.offsets[-1])), np.complex64)
         for rows, packed in kept if self.keep else self.expand(basis, noise, "expand again"):
             out[rows] = project(packed, basis.offsets, pca)
@@ -310,8 +322,9 @@ class _Run:
         if self.ctf is None or self.stack.pixel_size is None:
             raise InputError("the CTF needs its parameters and a pixel size; leave out the correction (--no-ctf)")
         groups, member = group_by_ctf(self.ctf)
+        pixel_size = self.stack.pixel_size * self.stack.box_size / basis.box_size
         grid = transfer_grid(basis.bandlimit, basis.box_size)
-        magnitude = np.abs(evaluate_ctf_radial(groups, grid / self.stack.pixel_size)).astype(np.float32)
+        magnitude = np.abs(evaluate_ctf_radial(groups, grid / pixel_size)).astype(np.float32)
         return filter_transfer(magnitude[member], eigenbasis, degrees, self.params.spectral_filter)
 
 

@@ -51,6 +51,24 @@ def test_the_band_of_the_signal_is_held(bandlimit: float, rng: np.random.Generat
     assert bandlimit <= found <= bandlimit + 0.15
 
 
+def first_ring(weights: list[float]) -> int:
+    """First ring at which the sum reaches 99 %."""
+    return next(r for r in range(len(weights)) if sum(weights[: r + 1]) >= 0.99 * sum(weights))
+
+
+def test_limits_equal_their_rules() -> None:
+    """Without noise to speak of: rings weigh r times the power in space, r times its square in frequency."""
+    box_size, tiny = 41, 1e-9
+    rings = np.rint(radii_px(box_size)).astype(int)
+    images = np.exp(-rings / 4.0)[None].astype(np.float32)
+    reached = first_ring([r * np.exp(-r / 2.0) for r in range(21)])
+    assert estimate_radius(images, NoiseModel(tiny, 0.0)) == pytest.approx(1.15 * reached + 1.5)
+    spectrum = np.fft.ifftshift(np.exp(-rings / 4.0))
+    image = np.fft.ifft2(spectrum).real[None].astype(np.float32)
+    reached = first_ring([r * np.exp(-r / 2.0) ** 2 for r in range(21)])
+    assert estimate_bandlimit(image, NoiseModel(tiny, 0.0)) == pytest.approx(reached / box_size + 0.1)
+
+
 def check_particle(stack: SimulatedStack, least_radius_px: float) -> None:
     """The disc holds 99 % of the clean energy, and the band 98 % of the clean power."""
     images, clean = stack.read(np.arange(1000)), stack.read_clean(np.arange(300))

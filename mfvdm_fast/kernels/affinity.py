@@ -103,7 +103,7 @@ def _search_blocks(plan: AffinityPlan, lists: Lists, row0: int, lane0: int) -> N
         for g in groups[:n_open]:
             row, lane = row0 + g // 4 * 2, lane0 + g % 4 * 16
             _add(plan, f, row, lane, sums[g])
-            bits = open_pairs(lists, plan.tails, f, row, lane, n, sums[g], 0)
+            bits = open_pairs(lists, plan.tails, f, row, lane, n, sums[g])
             if count_bits(bits) <= FEW or f + 1 == n_freq:
                 _try_pairs(plan, lists, row, lane, bits, work)
             else:

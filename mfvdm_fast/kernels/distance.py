@@ -126,11 +126,11 @@ def _modulus(x: Any, y: Any) -> Any:
 
 
 @kernel
-def _leading(plan: RotationPlan, row: int, lane: int, c: Float32s) -> None:
+def _leading(plan: RotationPlan, row: int, lane: int, c: Float32s, bounds: Float32s) -> None:
     """Leading C_k and bounds of the rows row, row + 1 with 16 particles, plain (m = 0) and mirrored (m = 1).
 
-    c[128 f + 64 s + 32 m + l] is Re C_k in lane f of (row + s, lane + l), Im C_k stands 16 further, and the bound
-    C_0 + 2 sum |C_k| is c[1024 + 32 s + 16 m + l].
+    c[128 f + 64 s + 32 m + l] is Re C_k in lane f of (row + s, lane + l), Im C_k stands 16 further, and
+    C_0 + 2 sum |C_k| is bounds[32 s + 16 m + l].
     """
     rows, lanes = plan.slabs[row // 64], plan.slabs[lane // 64]
     two = splat(np.float32(2))
@@ -147,7 +147,7 @@ def _leading(plan: RotationPlan, row: int, lane: int, c: Float32s) -> None:
         else:
             s0, s1 = fma(two, _modulus(u0, v0), s0), fma(two, _modulus(u1, v1), s1)
             s2, s3 = fma(two, _modulus(u2, v2), s2), fma(two, _modulus(u3, v3), s3)
-    store(c, 1024, s0), store(c, 1040, s1), store(c, 1056, s2), store(c, 1072, s3)
+    store(bounds, 0, s0), store(bounds, 16, s1), store(bounds, 32, s2), store(bounds, 48, s3)
 
 
 @kernel
@@ -171,11 +171,12 @@ def _try_pairs(plan: RotationPlan, lists: Lists, row: int, lane: int, bits: int,
 def _search_blocks(plan: RotationPlan, lists: Lists, row0: int, lane0: int) -> None:
     """All pairs of two blocks, given by their first particles."""
     n = plan.ids.size
-    c, pair = np.zeros(1088, np.float32), np.empty(2 * plan.lanes.shape[3], np.float32)
+    c, bounds = np.zeros(1024, np.float32), np.empty(64, np.float32)
+    pair = np.empty(2 * plan.lanes.shape[3], np.float32)
     for row in range(row0, min(row0 + 64, n), 2):
         for lane in range(lane0, min(lane0 + 64, n), 16):
-            _leading(plan, row, lane, c)
-            bits = open_pairs(lists, plan.tails, 0, row, lane, n, c, 1024)
+            _leading(plan, row, lane, c, bounds)
+            bits = open_pairs(lists, plan.tails, 0, row, lane, n, bounds)
             if bits:
                 _try_pairs(plan, lists, row, lane, bits, c, pair)
 

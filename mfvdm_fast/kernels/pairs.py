@@ -184,16 +184,16 @@ def _allowed(i: int, j: int, n: int) -> int:
 
 
 @kernel
-def open_pairs(lists: Lists, tails: Float32s, f: int, row: int, lane: int, n: int, sums: Float32s, at: int) -> int:
+def open_pairs(lists: Lists, tails: Float32s, f: int, row: int, lane: int, n: int, sums: Float32s) -> int:
     """Which pairs of two rows with 16 particles may still enter a list: bit 32 s + 16 m + l for (row + s, lane + l).
 
-    Their bounds are ``sums[at:at + 64]`` in the same order (m = 1 is mirrored), plus tails[f, i] * tails[f, j].
+    Their bounds are ``sums`` (64,) in the same order (m = 1 is mirrored), plus tails[f, i] * tails[f, j].
     """
     limits, others = load(lists.limits, lane), load(tails, f * tails.shape[1] + lane)
     bits = 0
     for s in range(2 if row + 1 < n else 1):
         least = vmin(limits, splat(lists.limits[row + s])) - splat(tails[f, row + s]) * others
         allowed = _allowed(row + s, lane, n)
-        bits |= (reaches(load(sums, at + 32 * s), least) & allowed) << (32 * s)
-        bits |= (reaches(load(sums, at + 32 * s + 16), least) & allowed) << (32 * s + 16)
+        bits |= (reaches(load(sums, 32 * s), least) & allowed) << (32 * s)
+        bits |= (reaches(load(sums, 32 * s + 16), least) & allowed) << (32 * s + 16)
     return bits

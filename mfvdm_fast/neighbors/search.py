@@ -32,7 +32,7 @@ def search_neighbors(
     ``kernels.distance.grid_size(k_max)`` (at least 4 k_max) angles; the best of these, K and some more, are aligned
     exactly, and the K of largest exact score are kept. (j plain) and (j mirrored) are different candidates; ties go to
     the smaller j, then to the plain one. No n x n array is held: the extra memory is about five times that of the
-    features, and 40 n K bytes.
+    features, and 60 n K bytes.
 
     Parameters
     ----------
