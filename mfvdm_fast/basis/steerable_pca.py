@@ -11,6 +11,9 @@ from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
 
 
+TRACY_WIDOM = 3.27  # 99.9 % point of the Tracy-Widom law of order 1
+
+
 def shrink_eigenvalues(eigenvalues: FloatArray, noise_variance: float, gamma: float) -> tuple[FloatArray, FloatArray]:
     """Signal eigenvalue and Wiener-like weight of every sample eigenvalue in the spiked covariance model.
 
@@ -40,6 +43,21 @@ def shrink_eigenvalues(eigenvalues: FloatArray, noise_variance: float, gamma: fl
     snr_gamma = np.maximum(snr**2 - gamma, 0) / (snr + gamma)
     weight = np.where(keep, snr_gamma / (1 + snr_gamma), 0.0)
     return signal, weight
+
+
+def noise_edge(n_components: int, n_samples: int, noise_variance: float) -> float:
+    """The largest sample eigenvalue that pure white noise shows, at one chance in a thousand (Johnstone 2001).
+
+    sigma^2 (1 + sqrt(gamma))^2 is only where it lies on average as n grows: among a hundred frequencies a few of noise
+    alone pass that, most of them at the highest k, where each makes the search and the eigenbases longer.
+
+    >>> 1.0 < noise_edge(5, 10_000, 1.0) < 1.1
+    True
+    """
+    root_n, root_p = np.sqrt(n_samples - 1.0), np.sqrt(n_components)
+    centre = (root_n + root_p) ** 2
+    width = (root_n + root_p) * (1 / root_n + 1 / root_p) ** (1 / 3)
+    return float(noise_variance * (centre + TRACY_WIDOM * width) / n_samples)
 
 
 class CovarianceSums:
@@ -83,11 +101,11 @@ def pca_from_sums(sums: CovarianceSums, noise_variance: float) -> SteerablePCA:
     n = sums.count
     components, eigenvalues, weights = [], [], []
     for k in range(len(sums.second)):
-        gamma = len(sums.second[k]) / (n if k == 0 else 2 * n)
+        width, samples = len(sums.second[k]), n if k == 0 else 2 * n
         values, vectors = np.linalg.eigh(sums.covariance(k))
         values, vectors = values[::-1], vectors[:, ::-1]
-        _, weight = shrink_eigenvalues(values, noise_variance, gamma)
-        kept = np.flatnonzero(weight > 0)
+        _, weight = shrink_eigenvalues(values, noise_variance, width / samples)
+        kept = np.flatnonzero((weight > 0) & (values > noise_edge(width, samples, noise_variance)))
         components.append(_fix_signs(vectors[:, kept]))
         eigenvalues.append(values[kept])
         weights.append(weight[kept])

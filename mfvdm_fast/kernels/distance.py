@@ -1,10 +1,10 @@
-"""The K most similar partners of every particle over all pairs, plain and mirrored, up to rotation (exact).
+"""The K most similar partners of every particle over all pairs, plain and mirrored, up to rotation; none is guessed.
 
 C_k(i, j) = sum_q b_i,kq conj(b_j,kq) (plain) or sum_q b_i,kq b_j,kq (mirrored). The score of a pair is the maximum of
 s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] over a fixed grid of angles (SCIENCE.md section 3). Each unordered pair
 is met once, serves both of its rows, and is dropped once an upper bound of s stays below the K-th best score of both:
 
-1. C_0 + 2 sum |C_k| over the leading frequencies, and Cauchy-Schwarz for the others, for 2 x 64 pairs at a time;
+1. C_0 + 2 sum |C_k| over the leading frequencies, and Cauchy-Schwarz for the others, for 2 x 16 pairs at a time;
 2. the maximum over the grid of the leading part, and Cauchy-Schwarz for the others;
 3. the score itself, always computed by the same instructions, so that it does not depend on how the pair was met.
 """
