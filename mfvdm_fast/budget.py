@@ -77,7 +77,7 @@ def predict(
     neighbors, m = params.n_neighbors, min(params.n_eigenvectors, n)
     frequencies = params.n_frequencies if params.refine else 0
 
-    sample = 3 * min(n * image_bytes, SAMPLE_BYTES)
+    sample = 3 * image_bytes * sample_size(n, length)
     chunk = 6 * min(n * image_bytes, CHUNK_BYTES) + 8 * n_coefs * CHUNK_BYTES / image_bytes + 40 * n_coefs * length
     coordinates = 8 * n * n_components
     tables = 2 * 25 * n * neighbors
@@ -102,7 +102,16 @@ def predict(
         + solves * 3.5e-10 * EDGES_PER_ENTRY * n * neighbors * m * 40
         + 5e-6 * n * neighbors
     )
-    return Budget(int(kept), int(least), float(seconds), n * (image_bytes + 25 * neighbors), _rounded(stages))
+    return Budget(int(kept), int(least), float(seconds), n * (image_bytes + 2 * 25 * neighbors), _rounded(stages))
+
+
+def sample_size(n_particles: int, box_size: int) -> int:
+    """How many images are looked at to estimate noise and support: up to 4,096, and up to SAMPLE_BYTES.
+
+    >>> sample_size(100, 65), sample_size(10_000, 65), sample_size(10_000, 129)
+    (100, 4096, 2016)
+    """
+    return min(n_particles, 4096, max(64, SAMPLE_BYTES // (4 * box_size**2)))
 
 
 def _rounded(stages: dict[str, float]) -> dict[str, int]:

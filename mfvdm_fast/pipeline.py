@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .basis.interface import SteerableBasis
 from .basis.make import make_basis
 from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project, weigh_features
-from .budget import CHUNK_BYTES, SAMPLE_BYTES, predict
+from .budget import CHUNK_BYTES, predict, sample_size
 from .errors import InputError, ParameterError
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
@@ -329,9 +329,9 @@ class _Run:
 
 
 def sample_rows(stack: ImageStack) -> IndexArray:
-    """Rows of up to 4096 images (and 128 MB), in up to 16 contiguous runs spread over the stack."""
+    """Rows of a sample of the images, in up to 16 contiguous runs spread over the stack."""
     n = stack.n_particles
-    wanted = min(n, 4096, max(64, SAMPLE_BYTES // (4 * stack.box_size**2)))
+    wanted = sample_size(n, stack.box_size)
     if wanted == n:
         return np.arange(n, dtype=np.int64)
     runs = min(16, wanted)

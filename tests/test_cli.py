@@ -17,13 +17,21 @@ import numpy as np
 import pytest
 
 import mfvdm_fast
-from mfvdm_fast import DenoiseParams, DenoiseResult
+from mfvdm_fast import (
+    DenoiseParams,
+    DenoiseResult,
+    ParticleStack,
+    SimulationSettings,
+    simulate_stack,
+    synthetic_particle,
+)
 from mfvdm_fast.budget import predict
 from mfvdm_fast.cli import denoise as command
 from mfvdm_fast.cli import info
 from mfvdm_fast.cli.arguments import parse_memory, row_chunks
 from mfvdm_fast.cli.console import console
 from mfvdm_fast.cli.main import main
+from mfvdm_fast.cli.summary import estimate_snr
 from mfvdm_fast.errors import MfvdmWarning, ParameterError, SolverError
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.stack import open_stack
@@ -104,6 +112,14 @@ def test_the_manifest_says_what_was_done(simulated: Path, denoised: Path, result
     assert estimated["n_ctfs"] == 3
     assert estimated["snr"] == pytest.approx(0.3, rel=0.25)
     assert manifest["warnings"] == []
+
+
+def test_the_snr_of_a_large_box_is_that_of_its_pixels() -> None:
+    simulated = simulate_stack(synthetic_particle(150), 2.0, 80, SimulationSettings(snr=0.3), threads=1)
+    images = simulated.read(np.arange(80))
+    found = denoise(ParticleStack.from_array(images, 2.0, simulated.ctf), SMALL, threads=1)
+    assert found.basis.box_size < 150  # a coarser grid
+    assert estimate_snr(found) == pytest.approx(0.3, rel=0.25)
 
 
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ def estimate_snr(result: DenoiseResult) -> float:
     """Signal power in the principal components over the noise power, per pixel of the box."""
     # A weight is SNR / (1 + SNR) of its component; components of k > 0 stand for -k too.
     ratios = [float((weights / (1 - weights)).sum()) for weights in result.pca.weights]
-    mean = float(np.square(result.pca.mean).sum()) / result.noise.variance
-    return (mean + ratios[0] + 2 * sum(ratios[1:])) / result.basis.box_size**2
+    variance = result.noise.variance * (result.basis.box_size / result.box_size) ** 2  # on the grid of the basis
+    mean = float(np.square(result.pca.mean).sum()) / variance
+    return (mean + ratios[0] + 2 * sum(ratios[1:])) / result.box_size**2
 
 
 def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
