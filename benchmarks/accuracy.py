@@ -18,8 +18,8 @@ import numpy as np
 
 from mfvdm_fast import SimulationSettings, denoise, preset, simulate_stack
 from mfvdm_fast.metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
-from mfvdm_fast.pipeline import DenoiseResult
 from mfvdm_fast.records import NeighborTable
+from mfvdm_fast.result import DenoiseResult
 from mfvdm_fast.simulate import SimulatedStack
 
 VARIANTS = {"paper": {}, "vdm": {"n_frequencies": 1}, "mfvdm*": {"refine": False}}

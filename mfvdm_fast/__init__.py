@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 _HOME = {
     "CtfParameters": "records",
     "DenoiseParams": "params",
-    "DenoiseResult": "pipeline",
+    "DenoiseResult": "result",
     "NeighborTable": "records",
     "ParticleStack": "io.stack",
     "SimulationSettings": "simulate",

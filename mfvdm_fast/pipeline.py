@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,14 +10,14 @@ from numpy.typing import NDArray
 
 from .basis.interface import SteerableBasis
 from .basis.make import make_basis
-from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project, weigh_features
+from .basis.steerable_pca import CovarianceSums, pca_from_sums, project, weigh_features
 from .budget import CHUNK_BYTES, predict, sample_size
 from .errors import InputError, ParameterError
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .imaging.ctf import evaluate_ctf_radial, group_by_ctf, phase_flip_images
-from .imaging.noise import estimate_noise, estimate_noise_power, is_white, relative_power, whiten_images
+from .imaging.noise import estimate_noise, estimate_noise_power, is_white, whiten_images
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
 from .neighbors.align import align_pairs
@@ -31,7 +30,6 @@ from .records import (
     Eigenbasis,
     FloatArray,
     FrequencyGraph,
-    Images,
     ImageStack,
     IndexArray,
     NeighborTable,
@@ -39,59 +37,10 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
-from .restore.ctf_division import filter_transfer, interpolate_transfer, transfer_grid
+from .restore.ctf_division import filter_transfer, transfer_grid
 from .restore.spectral import apply_spectral_filter
+from .result import DenoiseResult
 from .threads import resolve_threads, use_threads
-
-
-@dataclass(frozen=True)
-class DenoiseResult:
-    """What :func:`denoise` found; the images are synthesised when asked for, so that a large stack is never held whole.
-
-    Attributes
-    ----------
-    neighbors : the refined table, ``scores`` being the affinity; the initial one without refinement.
-    initial_neighbors : the table of the exact rotation-invariant search.
-    eigenvalues : per angular frequency k of the restoration graph, descending.
-    box_size : of the images, L.
-    basis, pca : in which the particles are restored; the basis of a large box has a coarser grid of its own.
-    coordinates : restored coordinates in the principal components, before the CTF is divided out.
-    transfer : (n, f), what is divided out (Eq. 13): |CTF| filtered as the images were; None without CTF.
-    noise, support : what was estimated.
-    whitened : whether the noise was whitened on the way.
-    seconds : wall-clock time per stage.
-    threads : used, and to be used by :meth:`images`.
-    """
-
-    neighbors: NeighborTable
-    initial_neighbors: NeighborTable
-    eigenvalues: dict[int, FloatArray]
-    box_size: int
-    basis: SteerableBasis
-    pca: SteerablePCA
-    coordinates: SteerableCoefficients
-    transfer: NDArray[np.float32] | None
-    noise: NoiseModel
-    support: DiskSupport
-    whitened: bool
-    seconds: dict[str, float]
-    threads: int
-
-    @property
-    def ctf_corrected(self) -> bool:
-        return self.transfer is not None
-
-    def images(self, rows: IndexArray | slice = slice(None)) -> Images:
-        """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""
-        with use_threads(self.threads):
-            packed = expand_components(self.coordinates.packed[rows], self.basis.offsets, self.pca)
-            nodes = self.basis.radial_nodes
-            factor = np.sqrt(relative_power(self.noise, nodes * self.basis.box_size / self.box_size))[None, :]
-            if self.transfer is not None:
-                grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
-                factor = factor / interpolate_transfer(self.transfer[rows], grid, nodes)
-            images = self.basis.evaluate(self.basis.apply_radial(packed, factor), threads=self.threads)
-            return resample_images(images, self.box_size, self.threads)
 
 
 def denoise(

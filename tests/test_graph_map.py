@@ -17,10 +17,19 @@ from mfvdm_fast.restore.graph_map import (
     class_grams,
     fit_amplitudes,
     pool_prior,
+    posterior_blocks,
     restore_graph_map,
     scaled_eigenbasis,
+    solve_amplitudes,
 )
-from mfvdm_fast.restore.wiener import Observation, describe_observation, match, restore_wiener, sum_products
+from mfvdm_fast.restore.wiener import (
+    Observation,
+    describe_observation,
+    estimate_covariance,
+    match,
+    restore_wiener,
+    sum_products,
+)
 
 from .reference import graph_map as reference
 from .reference.eigenbasis import sphere_table
@@ -52,11 +61,12 @@ def smooth(
     clean = np.zeros((N, OFFSETS[-1]), complex)
     for k in range(3):
         basis = solver(graph, 10)(k)
-        x = scaled_eigenbasis(basis, graph.degrees) @ rng.normal(size=(basis.n_eigenvectors, OFFSETS[k + 1] - OFFSETS[k]))
+        z = rng.normal(size=(basis.n_eigenvectors, OFFSETS[k + 1] - OFFSETS[k]))
+        x = scaled_eigenbasis(basis, graph.degrees) @ z
         clean[:, OFFSETS[k] : OFFSETS[k + 1]] = x + 4 if k == 0 else x[:N] + 1j * x[N:]
     transfer, group = rng.uniform(0.4, 1, (3, OFFSETS[-1])) * [[1], [-1], [1]], rng.integers(0, 3, N)
     power = noise * rng.uniform(0.5, 2, OFFSETS[-1])
-    deviates = rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape)
+    deviates = np.array(rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape))
     deviates[:, : OFFSETS[1]] = deviates[:, : OFFSETS[1]].real * np.sqrt(2)
     y = transfer[group] * clean + deviates * np.sqrt(power / 2)
     observed = SteerableCoefficients(y.astype(np.complex64), OFFSETS)
@@ -81,17 +91,48 @@ def test_the_fit_is_the_dense_regression(k: int, graph: FrequencyGraph, rng: np.
     for g in range(3):
         rows = np.tile(part.group == g, copies)
         np.testing.assert_allclose(grams[g], dense[rows].T @ dense[rows], atol=1e-3)
-    fit = fit_amplitudes(sum_products(phi, matched), grams, part.precision, copies)
+    fit = fit_amplitudes(sum_products(phi, matched), grams, part.precision, copies, estimate_covariance(matched, part))
     data = np.concatenate([y[k].real, y[k].imag])[: copies * N].astype(float)
     h = np.tile(part.transfer[part.group], (copies, 1))
-    z, prior = reference.expectation_maximization(
-        data, h, part.noise_power, dense, copies, graph_map.BAND, graph_map.EM_STEPS
-    )
-    np.testing.assert_allclose(fit.amplitude, z, atol=1e-3)
-    np.testing.assert_allclose(fit.prior, copies * prior, rtol=1e-2, atol=1e-4)
-    for q in range(columns.stop - columns.start):
-        expected = reference.log_evidence(data[:, q], h[:, q], part.noise_power[q] / copies, dense, prior[:, q])
-        assert fit.evidence[q] == pytest.approx(expected, rel=1e-3)
+    prior = reference.prior_matrix(fit.prior / copies, fit.correlation)
+    z = reference.posterior_mean(data, h, part.noise_power / copies, dense, prior)
+    np.testing.assert_allclose(fit.amplitude, z, atol=5e-3)
+    expected = reference.log_evidence(data, h, part.noise_power / copies, dense, prior)
+    assert fit.evidence == pytest.approx(expected, rel=0.05)
+
+
+def test_the_prior_is_a_fixed_point_of_em_and_exact_for_orthogonal_columns(rng: np.random.Generator) -> None:
+    m, p, n = 40, 2, 60
+    phi = np.linalg.qr(rng.normal(size=(n, m)))[0] * np.sqrt(n)
+    z = rng.normal(size=(m, p)) * np.linspace(1, 0.2, m)[:, None]
+    y, ones = phi @ z + rng.normal(size=(n, p)), np.ones((n, p))
+    grams, covariance = (phi.T @ phi)[None], np.array([[1.0, 0.3], [0.3, 1.0]])
+    fit = fit_amplitudes(phi.T @ y, grams, np.ones((1, p)), 1, covariance)
+    prior = reference.prior_matrix(fit.prior, fit.correlation)
+    dense = np.linalg.inv(np.linalg.inv(prior) + np.kron(grams[0], np.eye(p)))
+    blocks, _ = posterior_blocks(fit.prior, fit.correlation, np.full((m, p), float(n)))
+    for l in range(m):
+        np.testing.assert_allclose(blocks[l], dense[l * p : (l + 1) * p, l * p : (l + 1) * p], atol=1e-9)
+    assert fit.evidence == pytest.approx(reference.log_evidence(y, ones, np.ones(p), phi, prior), rel=1e-6)
+    again = reference.pool(fit.amplitude**2 + np.einsum("lqq->lq", blocks), graph_map.BAND)
+    np.testing.assert_allclose(fit.prior, again, rtol=0.02)
+    np.testing.assert_allclose(fit.correlation, [[1, 0.27], [0.27, 1]])
+
+
+def test_amplitudes_solve_a_strongly_coupled_system(rng: np.random.Generator) -> None:
+    m, p = 25, 3
+    root = rng.normal(size=(p, m, 40))
+    information = root @ root.transpose(0, 2, 1)
+    variances, correlation = rng.uniform(0.1, 1, (m, p)), 0.5 + 0.5 * np.eye(p)
+    blocks, _ = posterior_blocks(variances, correlation, np.einsum("qll->lq", information))
+    target = rng.normal(size=(m, p))
+    dense = np.zeros((m, p, m, p))
+    for q in range(p):
+        dense[:, q, :, q] = information[q]
+    matrix = dense.reshape(m * p, m * p) + np.linalg.inv(reference.prior_matrix(variances, correlation))
+    expected = np.linalg.solve(matrix, target.ravel()).reshape(m, p)
+    found = solve_amplitudes(target, information, blocks)
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
 def test_prior_is_pooled_and_falls(rng: np.random.Generator) -> None:
@@ -196,7 +237,7 @@ def test_threads_do_not_matter(graph: FrequencyGraph, rng: np.random.Generator) 
 
 def test_refuses_foreign_eigenbases(graph: FrequencyGraph, rng: np.random.Generator) -> None:
     _, y, seen = smooth(graph, rng)
-    with pytest.raises(InputError, match="frequency k = 0 of 200 particles got an eigenbasis of k = 1 and 200 particles"):
+    with pytest.raises(InputError, match="frequency k = 0 of 200 particles got a basis of k = 1 and 200 particles"):
         restore_graph_map(y, seen, lambda k: solver(graph)(1), graph.degrees)
-    with pytest.raises(InputError, match=r"Gram matrices .* not positive at radial function 0: check the eigenbasis"):
-        fit_amplitudes(np.ones((1, 1)), np.array([[[-5.0]]]), np.ones((1, 1)), 1)
+    with pytest.raises(InputError, match="a Gram matrix of the eigenbasis has a negative diagonal: check the eigen"):
+        fit_amplitudes(np.ones((1, 1)), np.array([[[-5.0]]]), np.ones((1, 1)), 1, np.eye(1))

@@ -104,3 +104,29 @@ def test_digest_depends_on_every_file_and_its_name(tmp_path: Path) -> None:
     second = _jit.kernel_digest(tmp_path)
     (tmp_path / "b.py").rename(tmp_path / "c.py")
     assert len({first, second, _jit.kernel_digest(tmp_path)}) == 3
+
+
+SAME_BITS = """
+import hashlib, numpy as np
+from mfvdm_fast.kernels.peaks import peak_angles
+from mfvdm_fast.kernels.spmm import chebyshev_step
+rng = np.random.default_rng(0)
+n, edges, m = 200, 10, 21
+x, previous = rng.standard_normal((2, n, 2 * m), np.float32)
+values = (rng.standard_normal((n * edges, 2)) @ [1, 1j]).astype(np.complex64)
+out = np.empty_like(x)
+chebyshev_step(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values, x,
+               previous, np.float32(1.3), np.float32(0.2), out)
+angles, _ = peak_angles((rng.standard_normal((50, 9, 2)) @ [1, 1j]).astype(np.complex64))
+print(hashlib.sha256(out.tobytes() + angles.tobytes()).hexdigest())
+"""
+
+
+def test_the_run_that_compiles_gives_the_bits_of_later_ones(tmp_path: Path) -> None:
+    environment = os.environ | {"MFVDM_CACHE_DIR": str(tmp_path)}
+    found = [
+        subprocess.run([sys.executable, "-c", SAME_BITS], env=environment, check=True, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert found[0].stdout == found[1].stdout != ""
+    assert list(tmp_path.rglob("*.nbi"))

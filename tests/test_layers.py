@@ -33,9 +33,10 @@ ALLOWED: dict[str, set[str]] = {
     "io": BASE,
     **{tool: {"kernels", "ext", "imaging"} | TOOLS | BASE for tool in TOOLS},
     "budget": {"params"} | BASE,
-    "pipeline": {*STAGES, "params", "budget"} | BASE,
+    "result": {*STAGES} | BASE,
+    "pipeline": {*STAGES, "params", "budget", "result"} | BASE,
     "report": {"params", "metrics"} | BASE,
-    "cli": {"io", "pipeline", "report", "params", "budget", "kernels", "__version__"} | TOOLS | BASE,
+    "cli": {"io", "pipeline", "result", "report", "params", "budget", "kernels", "__version__"} | TOOLS | BASE,
 }
 # Outside packages that a part is held to; all others may use any. llvmlite is how Numba intrinsics are written.
 OUTSIDE = {"kernels": {"numpy", "numba", "llvmlite", "scipy"}, "ext": {"numpy", "scipy"}}

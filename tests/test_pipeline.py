@@ -12,7 +12,8 @@ from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
 from mfvdm_fast.params import DenoiseParams, preset
-from mfvdm_fast.pipeline import DenoiseResult, denoise, sample_rows
+from mfvdm_fast.pipeline import denoise, sample_rows
+from mfvdm_fast.result import DenoiseResult
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 

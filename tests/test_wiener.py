@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def observed(
     k_zero = np.arange(P) < OFFSETS[1]
     clean = rng.normal(size=(n, P)) + 1j * rng.normal(size=(n, P))
     mix = np.zeros((P, P))
-    for a, b in zip(OFFSETS[:-1], OFFSETS[1:], strict=True):
+    for a, b in pairwise(OFFSETS):
         mix[a:b, a:b] = rng.normal(size=(b - a, b - a))
     clean = signal * clean @ mix + np.where(k_zero, 5.0, 0.0)
     group, power = rng.integers(0, 3, n), rng.uniform(0.5, 2.0, P)
@@ -121,7 +123,7 @@ def test_refuses_what_does_not_fit() -> None:
         describe_observation(y, [1.0, 0.0])
     with pytest.raises(ParameterError, match="transfer and group belong together"):
         describe_observation(y, 1.0, transfer=np.ones((1, 2)))
-    with pytest.raises(InputError, match=r"transfer must have shape \(g, 2\) and group \(4,\), got \(1, 3\) and \(4,\)"):
+    with pytest.raises(InputError, match=r"transfer must have shape \(g, 2\) and group \(4,\), got \(1, 3\) and"):
         describe_observation(y, 1.0, np.ones((1, 3)), np.zeros(4, int))
     with pytest.raises(InputError, match=r"group\[2\] is 1, but transfer has rows 0 to 0"):
         describe_observation(y, 1.0, np.ones((1, 2)), [0, 0, 1, 0])

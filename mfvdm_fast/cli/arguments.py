@@ -45,8 +45,12 @@ def parse_memory(text: str) -> int:
     return size
 
 
-def row_chunks(n_images: int, box_size: int) -> Iterator[IndexArray]:
-    """Runs of rows whose images take about 32 MB."""
-    step = max(1, _CHUNK_BYTES // (4 * box_size**2))
+def row_chunks(n_images: int, box_size: int, part: int = 1) -> Iterator[IndexArray]:
+    """Runs of rows whose images take about 32 MB, or that part of it.
+
+    >>> [len(rows) for rows in row_chunks(40, 1024, part=2)]
+    [4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
+    """
+    step = max(1, _CHUNK_BYTES // part // (4 * box_size**2))
     for first in range(0, n_images, step):
         yield np.arange(first, min(first + step, n_images), dtype=np.int64)

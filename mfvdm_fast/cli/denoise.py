@@ -17,10 +17,11 @@ from ..io.output_folder import OUTPUT_FILES, OutputFolder
 from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
 from ..io.stack import ParticleStack, open_stack
 from ..params import DenoiseParams, preset
-from ..pipeline import DenoiseResult, check_stack, denoise
+from ..pipeline import check_stack, denoise
 from ..progress import StageTimes, console_progress
 from ..records import NeighborTable
 from ..report.contact_sheet import low_pass, write_contact_sheet
+from ..result import DenoiseResult
 from ..threads import resolve_threads
 from .arguments import add_output, add_threads, parse_memory, row_chunks
 from .summary import describe, estimates, manifest
@@ -55,11 +56,6 @@ class Job:
     def budget(self) -> Budget:
         """Needs of the run."""
         return predict(self.stack.n_particles, self.stack.box_size, self.params, has_ctf=self.stack.ctf is not None)
-
-    def output_bytes(self) -> int:
-        """What the budget says, and the initial neighbours."""
-        again = 25 * self.stack.n_particles * self.params.n_neighbors if self.params.refine else 0
-        return self.budget().output_bytes + again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +117,8 @@ def check_input(name: str | Path, stack: ParticleStack, params: DenoiseParams) -
 
 def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
     """Denoise and write everything; the lines of the summary. ``shown_warnings`` goes into the manifest."""
-    with OutputFolder(job.output, overwrite=job.overwrite, names=tuple(FILES), bytes_needed=job.output_bytes()) as out:
+    needed = job.budget().output_bytes
+    with OutputFolder(job.output, overwrite=job.overwrite, names=tuple(FILES), bytes_needed=needed) as out:
         with console_progress() as progress:
             result = denoise(
                 job.stack, job.params, threads=job.threads, max_memory_bytes=job.max_memory_bytes, progress=progress

@@ -75,7 +75,8 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
 
 
 def _image_scores(truth: Truth, read_denoised: Callable[[Any], Images]) -> dict[str, dict[str, float]]:
-    chunks = list(row_chunks(len(truth.rows), truth.clean.box_size))
+    # SSIM holds about 20 arrays of the size of a chunk, in float64.
+    chunks = list(row_chunks(len(truth.rows), truth.clean.box_size, part=16))
 
     def clean() -> Iterator[Images]:
         return (truth.clean.read(truth.rows[rows]) for rows in chunks)

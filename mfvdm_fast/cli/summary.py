@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import __version__
 from ..io.stack import ParticleStack
-from ..pipeline import DenoiseResult
+from ..result import DenoiseResult
 from ..records import CtfParameters
 
 if TYPE_CHECKING:

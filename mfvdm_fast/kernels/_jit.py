@@ -20,8 +20,10 @@ import numba
 from numba.core import config, types
 from numba.extending import typeof_impl
 
-# Reassociation and contraction only: NaN and infinity keep their meaning, so that bad input is never hidden.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+# Contraction to fused multiply-adds only. NaN and infinity keep their meaning, so that bad input is never hidden, and
+# without reassociation the sum that is written is the sum that is computed: the compiling run and the later ones from
+# the cache pass different optimisers, and gave different last bits with it.
+FASTMATH = {"contract", "nsz"}
 
 _CONFIG_LOCK = threading.Lock()
 _ENTRY_LOCK = threading.Lock()
@@ -116,6 +118,9 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
             fastmath=FASTMATH,
             error_model="numpy",
             inline="always" if inline else "never",
+            # A helper is compiled into its caller, not linked: otherwise the run that compiles optimises across the
+            # call, the later ones from the cache do not, and the last bits differ.
+            forceinline=not parallel,
         )
         folder = cache_folder()
         if folder is not None:

@@ -45,8 +45,11 @@ def chebyshev_step(indptr, indices, mirrored, values, x, previous, scale, shift,
             for column in range(m):
                 re = x[j, column]
                 im = x[j, m + column]
-                row[column] += c * re + ri * im
-                row[m + column] += s * re + ii * im
+                # One product at a time: two would leave open which of them is fused with the sum.
+                row[column] += c * re
+                row[column] += ri * im
+                row[m + column] += s * re
+                row[m + column] += ii * im
         for column in range(2 * m):
             out[i, column] = scale * (row[column] - shift * x[i, column]) - previous[i, column]
 

@@ -1,9 +1,9 @@
 """Restoration by maximum a posteriori in the eigenbasis of the neighbour graph, CTF and noise solved for directly.
 
-Algorithm 2 of arXiv:1904.07772 filters phase-flipped coefficients by h(lambda) and divides by a filtered |CTF|. Here the
-clean coefficients are x = Phi z, Phi = D^{-1/2} U with columns of unit mean square, and z is Gaussian with a variance per
-band of eigenvectors and radial function that the data decide (empirical Bayes): no filter and no division. What the
-graph does not hold is left to the Wiener filter of the residual.
+Algorithm 2 of arXiv:1904.07772 filters phase-flipped coefficients by h(lambda) and divides by a filtered |CTF|. Here
+the clean coefficients are x = Phi z, Phi = D^{-1/2} U with columns of unit mean square, and z is Gaussian with a
+variance per band of eigenvectors and radial function that the data decide (empirical Bayes): no filter and no division.
+What the graph does not hold is left to the Wiener filter of the residual.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
@@ -35,7 +34,9 @@ Real = NDArray[np.float32]
 SolveBasis = Callable[[int], Eigenbasis]
 log = logging.getLogger(__name__)
 
-EM_STEPS = 8
+EM_STEPS = 6
+TRUST = 0.9  # in correlations that are those of all eigenvectors together
+MAX_ITERATIONS, TOLERANCE = 20, 1e-3  # of the linear system; the prior is not known to a thousandth
 BAND = 20  # eigenvectors that share one prior variance
 SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the last that the graph is asked about
 
@@ -44,9 +45,10 @@ SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the la
 class GraphFit:
     """The coefficients of one angular frequency in the eigenbasis of the graph."""
 
-    amplitude: FloatArray  # (m, p): z, posterior mean; columns without evidence are 0
+    amplitude: FloatArray  # (m, p): z, posterior mean
     prior: FloatArray  # (m, p), prior variance of z, twice over for k >= 1 (of a complex number)
-    evidence: FloatArray  # (p,): log evidence against no signal at all
+    correlation: FloatArray  # (p, p), prior correlation of the radial functions
+    evidence: float  # log evidence against no signal at all, for orthogonal columns
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,14 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
 
 
 def fit_amplitudes(
-    projected: FloatArray, grams: FloatArray, precision: FloatArray, copies: int, threads: int | None = None
+    projected: FloatArray, grams: FloatArray, precision: FloatArray, copies: int, covariance: FloatArray
 ) -> GraphFit:
-    """z and its prior by EM: z_q = P_q^{-1} Phi^T w_q, P_q = sum_g precision_gq G_g + diag(1 / prior_q).
+    """z and its prior by EM: posterior mean of all amplitudes together, (Lambda^-1 + P) z = Phi^T w.
+
+    P couples the eigenvectors at each radial function, P_q = sum_g precision_gq G_g; the prior Lambda couples the
+    radial functions at each eigenvector: variances per band and radial function from the data, correlations those of
+    ``covariance``. The correlations are what tells the particle from the empty disc around it. EM takes the posterior
+    variance from the diagonal of P: the columns of Phi are nearly orthogonal within each class.
 
     Parameters
     ----------
@@ -105,38 +112,97 @@ def fit_amplitudes(
     grams : (g, m, m), from :func:`class_grams`.
     precision : (g, p), h^2 / noise power.
     copies : 2 in the real form (Re; Im), 1 for k = 0.
-    threads : the result does not depend on it.
+    covariance : (p, p) of the clean coefficients, from :func:`~mfvdm_fast.restore.wiener.estimate_covariance`.
+
+    Raises
+    ------
+    InputError
+        When the Gram matrices have a negative diagonal.
 
     Examples
     --------
-    >>> fit = fit_amplitudes(np.array([[40.0, 1.0]]), np.array([[[10.0]]]), np.ones((1, 2)), copies=1)
+    >>> fit = fit_amplitudes(np.array([[40.0, 1.0]]), np.array([[[10.0]]]), np.ones((1, 2)), 1, np.eye(2))
     >>> fit.amplitude.round(2).tolist()
-    [[3.97, 0.0]]
+    [[3.98, 0.0]]
     """
     m, p = projected.shape
     information = (precision.T @ grams.reshape(len(grams), -1)).reshape(p, m, m)
-    scale = np.einsum("qll->q", information) / m
+    diagonal = np.ascontiguousarray(np.einsum("qll->lq", information))
+    if diagonal.min(initial=0) < 0:
+        raise InputError("a Gram matrix of the eigenbasis has a negative diagonal: check the eigenvectors")
+    scale = diagonal.mean(axis=0)
     scale = np.maximum(scale, 1e-12 * scale.max() or 1.0)  # where the CTF vanishes there is nothing to learn
     start = copies * (projected**2).mean(axis=0) / scale**2 - 1 / scale
     prior = np.tile(np.maximum(start, 1e-3 / scale), (m, 1))
-    amplitude, variance, evidence = np.zeros((m, p)), np.zeros((m, p)), np.zeros(p)
+    correlation = prior_correlation(covariance)
+    blocks, log_determinant = posterior_blocks(prior, correlation, diagonal)
+    amplitude = solve_amplitudes(projected, information, blocks)
+    for _ in range(EM_STEPS - 1):
+        prior = pool_prior(copies * amplitude**2 + np.einsum("lqq->lq", blocks))
+        blocks, log_determinant = posterior_blocks(prior, correlation, diagonal)
+        amplitude = solve_amplitudes(projected, information, blocks)
+    evidence = 0.5 * (copies * float(np.einsum("lq,lq->", projected, amplitude)) - log_determinant)
+    return GraphFit(amplitude, prior, correlation, evidence)
 
-    def solve(q: int) -> None:
-        factor, info = lapack.dpotrf(information[q] + np.diag(1 / prior[:, q]), lower=1, overwrite_a=1)
-        if info:
-            raise InputError(f"the Gram matrices of the classes are not positive at radial function {q}: check the eigenbasis")
-        log_determinant = 2 * np.log(np.diagonal(factor)).sum() + np.log(prior[:, q]).sum()
-        amplitude[:, q] = lapack.dpotrs(factor, projected[:, q], lower=1)[0]
-        variance[:, q] = np.diagonal(lapack.dpotri(factor, lower=1, overwrite_c=1)[0])
-        evidence[q] = 0.5 * (copies * projected[:, q] @ amplitude[:, q] - log_determinant)
 
-    with ThreadPoolExecutor(resolve_threads(threads)) as pool:
-        for step in range(EM_STEPS):
-            list(pool.map(solve, range(p)))
-            if step < EM_STEPS - 1:
-                prior = pool_prior(copies * amplitude**2 + variance)
-    amplitude[:, evidence <= 0] = 0
-    return GraphFit(amplitude, prior, evidence)
+def prior_correlation(covariance: FloatArray) -> FloatArray:
+    """Correlations (p, p) of ``covariance``, those off the diagonal taken a tenth smaller; none where it is 0.
+
+    >>> prior_correlation(np.array([[4.0, 1.0], [1.0, 1.0]])).round(3).tolist()
+    [[1.0, 0.45], [0.45, 1.0]]
+    """
+    deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0))
+    inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    correlation = TRUST * covariance * np.outer(inverse, inverse)
+    np.fill_diagonal(correlation, 1)
+    return correlation
+
+
+def posterior_blocks(prior: FloatArray, correlation: FloatArray, diagonal: FloatArray) -> tuple[FloatArray, float]:
+    """(Lambda_l^-1 + diag P_l)^-1 of each eigenvector, (m, p, p), and the sum of log det(1 + Lambda_l diag P_l).
+
+    >>> blocks, value = posterior_blocks(np.array([[3.0]]), np.eye(1), np.array([[1.0]]))
+    >>> float(blocks[0, 0, 0]), round(float(value / np.log(2)), 6)
+    (0.75, 2.0)
+    """
+    deviation, root = np.sqrt(prior), np.sqrt(diagonal)
+    full = deviation[:, :, None] * correlation * deviation[:, None, :]
+    half = root[:, :, None] * full
+    inner = half * root[:, None, :]
+    inner[:, np.arange(prior.shape[1]), np.arange(prior.shape[1])] += 1
+    log_determinant = float(np.linalg.slogdet(inner)[1].sum())
+    return full - half.transpose(0, 2, 1) @ np.linalg.solve(inner, half), log_determinant
+
+
+def solve_amplitudes(projected: FloatArray, information: FloatArray, blocks: FloatArray) -> FloatArray:
+    """z with (Lambda^-1 + P) z = ``projected`` (m, p), by conjugate gradients preconditioned with the blocks.
+
+    In v = C^-1 z, with C the blocks, the system is v + (P - diag P) C v = projected: self-adjoint in the inner product
+    <a, C b>, and close to the identity.
+
+    >>> solve_amplitudes(np.array([[8.0]]), np.array([[[1.0]]]), np.array([[[0.75]]])).tolist()
+    [[6.0]]
+    """
+    diagonal = np.einsum("qll->lq", information)
+
+    def precondition(v: FloatArray) -> FloatArray:
+        return (blocks @ v[:, :, None])[:, :, 0]
+
+    z, residual = np.zeros_like(projected), projected
+    conditioned = precondition(residual)
+    direction, image = residual, conditioned  # of v, and of z
+    first = energy = float(np.einsum("lq,lq->", residual, conditioned))
+    for _ in range(MAX_ITERATIONS):
+        if energy <= TOLERANCE**2 * first:
+            break
+        product = direction + (information @ image.T[:, :, None])[:, :, 0].T - diagonal * image
+        step = energy / float(np.einsum("lq,lq->", image, product))
+        z = z + step * image
+        residual = residual - step * product
+        conditioned = precondition(residual)
+        before, energy = energy, float(np.einsum("lq,lq->", residual, conditioned))
+        direction, image = residual + energy / before * direction, conditioned + energy / before * image
+    return z
 
 
 def pool_prior(moments: FloatArray) -> FloatArray:
@@ -172,11 +238,10 @@ def restore_frequency(
     residual = match(coefs, seen, mean, real=k == 0)
     fitted, evidence, present = np.zeros_like(residual), 0.0, 0.0
     if phi is not None and phi.shape[1]:
-        projected = sum_products(phi, residual)
-        copies = len(phi) // n
-        fit = fit_amplitudes(projected, class_grams(phi, seen, threads), seen.precision, copies, threads)
-        present = float(np.trace(estimate_covariance(residual, seen)))
-        evidence = float(np.maximum(fit.evidence, 0).sum())
+        prior = estimate_covariance(residual, seen)
+        grams = class_grams(phi, seen, threads)
+        fit = fit_amplitudes(sum_products(phi, residual), grams, seen.precision, len(phi) // n, prior)
+        evidence, present = max(fit.evidence, 0.0), float(np.trace(prior))
         fitted = phi @ fit.amplitude.astype(np.float32)
         precision = seen.precision.astype(np.float32)[seen.group]
         for offset in range(0, len(phi), n):
@@ -244,7 +309,7 @@ def restore_graph_map(
             one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, count)
             out[:, columns] = one.coefs
             total, fitted, present = total + one.evidence, fitted + one.fitted, present + one.present
-            asked = asked and one.evidence > SMALLEST_SHARE * total
+            asked = asked and (k == 0 or one.evidence > SMALLEST_SHARE * total)
             log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.fitted, one.present)
     captured = fitted / present if present > 0 else (np.inf if fitted > 0 else 0.0)
     return GraphMap(SteerableCoefficients(out, coefs.offsets), captured)
@@ -253,7 +318,7 @@ def restore_graph_map(
 def _check_basis(basis: Eigenbasis, k: int, n: int) -> Eigenbasis:
     if basis.k != k or len(basis.vectors) != n:
         raise InputError(
-            f"frequency k = {k} of {n} particles got an eigenbasis of k = {basis.k} and {len(basis.vectors)} particles; "
+            f"frequency k = {k} of {n} particles got a basis of k = {basis.k} and {len(basis.vectors)} particles: "
             "solve it on the graph of these particles"
         )
     return basis

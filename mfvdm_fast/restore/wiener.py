@@ -167,7 +167,7 @@ def shrink_spectrum(values: FloatArray, gamma: float) -> FloatArray:
 
 
 def estimate_covariance(matched: Real, seen: Observation) -> FloatArray:
-    """Covariance (p, p) of the clean coefficients, E|x|^2 on the diagonal, from matched ones of mean 0 in the real form.
+    """Covariance (p, p) of the clean coefficients, E|x|^2 on its diagonal, from matched ones of mean 0 (real form).
 
     B = mean w w^T of w = h y / s^2 has noise part N = mean h^2 / s^2 and signal part Sigma * L, L_qq' = mean of
     (h_q^2 / s_q^2)(h_q'^2 / s_q'^2): whiten by N, shrink, divide by L, clip at 0.

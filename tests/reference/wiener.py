@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 def shrink(value: float, gamma: float) -> float:
-    """Spiked covariance model, noise of variance 1 (Donoho, Gavish & Johnstone): l with l + gamma l / (l - 1) = value."""
+    """Spiked covariance model, noise of variance 1: l - 1 for the l with l + gamma l / (l - 1) = value."""
     if value <= (1 + np.sqrt(gamma)) ** 2:
         return 0.0
     # (1 + x)(1 + gamma / x) = value, the larger root x = l - 1
