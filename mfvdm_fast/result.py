@@ -27,7 +27,7 @@ from .threads import use_threads
 
 @dataclass(frozen=True)
 class DenoiseResult:
-    """What :func:`mfvdm_fast.denoise` found; images are synthesised when asked for, so that a stack is never held whole.
+    """What :func:`mfvdm_fast.denoise` found. Images are synthesised when asked for: no stack is held whole.
 
     Attributes
     ----------

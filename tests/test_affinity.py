@@ -10,7 +10,7 @@ import pytest
 
 from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.graph import affinity
-from mfvdm_fast.graph.affinity import WEAK_NODE, diffusion_features, normalize_features
+from mfvdm_fast.graph.affinity import WEAK_NODE, diffusion_features, edge_affinity, normalize_features
 from mfvdm_fast.graph.eigenbasis import SolverOptions, solve_eigenbasis
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.metrics import evaluate_neighbors
@@ -158,3 +158,12 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(affinity)
     assert result.attempted > 3
     assert result.failed == 0
+
+
+def test_affinity_of_given_edges_is_that_of_the_search() -> None:
+    features = normalize_features(diffusion_features(bases()))
+    indices, mirrored, scores = search_affinity(features, 9)
+    found = edge_affinity(features, NeighborTable(indices, mirrored, np.zeros(indices.shape), scores))
+    np.testing.assert_allclose(found, scores, atol=1e-5)
+    flipped = edge_affinity(features, NeighborTable(indices, ~mirrored, np.zeros(indices.shape), scores))
+    assert np.abs(flipped - scores).max() > 0.1

@@ -115,8 +115,8 @@ n, edges, m = 200, 10, 21
 x, previous = rng.standard_normal((2, n, 2 * m), np.float32)
 values = (rng.standard_normal((n * edges, 2)) @ [1, 1j]).astype(np.complex64)
 out = np.empty_like(x)
-chebyshev_step(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values, x,
-               previous, np.float32(1.3), np.float32(0.2), out)
+chebyshev_step(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values,
+               x, previous, np.float32(1.3), np.float32(0.2), out)
 angles, _ = peak_angles((rng.standard_normal((50, 9, 2)) @ [1, 1j]).astype(np.complex64))
 print(hashlib.sha256(out.tobytes() + angles.tobytes()).hexdigest())
 """

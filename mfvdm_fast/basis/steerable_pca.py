@@ -10,7 +10,6 @@ import numpy as np
 from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
 
-
 TRACY_WIDOM = 3.27  # 99.9 % point of the Tracy-Widom law of order 1
 
 

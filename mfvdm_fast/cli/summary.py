@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import __version__
 from ..io.stack import ParticleStack
-from ..result import DenoiseResult
 from ..records import CtfParameters
+from ..result import DenoiseResult
 
 if TYPE_CHECKING:
     from .denoise import Job

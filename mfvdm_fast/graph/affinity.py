@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ParameterError
-from ..records import Eigenbasis, FloatArray, SteerableCoefficients
+from ..records import Eigenbasis, FloatArray, NeighborTable, SteerableCoefficients
 
 WEAK_NODE = 0.1  # of the median of z_k(i, i): below it, a node would look like everyone's neighbour
 
@@ -58,3 +58,32 @@ def normalize_features(features: SteerableCoefficients) -> SteerableCoefficients
         scale = 1 / np.sqrt(np.maximum(power, floor))
         packed[:, features.offsets[k] : features.offsets[k + 1]] = v * scale[:, None].astype(np.float32)
     return SteerableCoefficients(packed, features.offsets)
+
+
+def edge_affinity(features: SteerableCoefficients, table: NeighborTable) -> FloatArray:
+    """A(i, j) = sum_k |z_k(i, j)|^2 / (z_k(i, i) z_k(j, j)) of the entries of a table (Eq. 7): weights for its edges.
+
+    Parameters
+    ----------
+    features : from :func:`normalize_features`.
+    table : neighbours of the same n particles.
+
+    Returns
+    -------
+    (n, K) float64, between 0 and k~.
+
+    Examples
+    --------
+    >>> one = np.ones((2, 1), np.complex64)
+    >>> table = NeighborTable(np.array([[1], [0]]), np.zeros((2, 1), bool), np.zeros((2, 1)), np.zeros((2, 1)))
+    >>> edge_affinity(SteerableCoefficients(one, np.array([0, 0, 1])), table).tolist()
+    [[1.0], [1.0]]
+    """
+    affinity = np.zeros(table.indices.shape)
+    for start in range(0, table.n_particles, 256):
+        rows = slice(start, start + 256)
+        for k in range(1, features.k_max + 1):
+            other = features[k][table.indices[rows]]
+            other = np.where(table.mirrored[rows][..., None], other, other.conj())
+            affinity[rows] += np.abs(np.einsum("im,ikm->ik", features[k][rows], other)) ** 2
+    return affinity
