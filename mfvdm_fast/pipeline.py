@@ -42,6 +42,8 @@ from .restore.spectral import apply_spectral_filter
 from .result import DenoiseResult
 from .threads import resolve_threads, use_threads
 
+SMALLEST_RADIUS = 4.0  # px
+
 
 def denoise(
     stack: ImageStack,
@@ -98,7 +100,7 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     if n <= params.n_neighbors:
         raise InputError(
             f"the stack has {n} particles, but {params.n_neighbors} neighbours are asked for each: "
-            f"use more particles, or at most {max(1, n - 1)} neighbours (--neighbors)"
+            + (f"use more particles, or at most {n - 1} neighbours (--neighbors)" if n > 2 else "use more particles")
         )
     if stack.box_size < 16:
         raise InputError(f"the box is {stack.box_size} px wide; at least 16 px are needed to see a particle")
@@ -110,6 +112,11 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
         )
     largest = (stack.box_size - 1) // 2
     radius = _given_radius(stack, params)
+    if radius is not None and radius < SMALLEST_RADIUS:
+        raise ParameterError(
+            f"the particle radius of {radius:.3g} px is too small: at least {SMALLEST_RADIUS:g} px are needed to tell "
+            "images apart; give a larger particle diameter"
+        )
     if radius is not None and radius > largest:
         raise ParameterError(
             f"the particle radius of {radius:.1f} px does not fit the box of {stack.box_size} px "

@@ -287,3 +287,21 @@ def test_a_disk_that_fills_up_while_simulating(cli: Cli, tmp_path: Path, monkeyp
     assert_refused(done, 4, "the disk or quota is full (the run needs about")
     assert list(tmp_path.iterdir()) == []
     assert cli("simulate", "-o", tmp_path / "out", "-n", "10", "-L", "16").code == 0  # as much as fits
+
+
+def test_an_input_is_never_overwritten(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "denoised.mrcs"
+    shutil.copy(simulated / "particles.mrcs", raw)
+    before = raw.read_bytes()
+    done = cli.denoise(raw, "-o", tmp_path, "--overwrite")
+    assert_refused(done, 4, "denoised.mrcs: this is an input of the run and would be overwritten", "give another -o")
+    assert raw.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [raw]
+
+
+def test_without_ctf_correction_an_incomplete_ctf_does_no_harm(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    star = no_voltage(simulated, tmp_path)
+    assert "run without CTF correction (--no-ctf)" in cli.denoise(star, "-o", tmp_path / "out").errors[0]
+    assert cli.denoise(star, "-o", tmp_path / "out", "--no-ctf").code == 0
+    particles = read_star(tmp_path / "out" / "denoised.star").blocks["particles"]
+    assert "rlnDefocusU" in particles  # nothing was corrected: the next program may

@@ -232,3 +232,14 @@ def test_presets_and_their_errors() -> None:
 def test_parameters_are_checked(change: dict[str, object], text: str) -> None:
     with pytest.raises(ParameterError, match=text):
         DenoiseParams(**change)  # type: ignore[arg-type]
+
+
+def test_a_tiny_radius_is_refused(simulated: SimulatedStack) -> None:
+    with pytest.raises(ParameterError, match=r"the particle radius of 0\.0833 px is too small: at least 4 px"):
+        denoise(simulated, replace(PARAMS, particle_diameter_angstrom=1.0))
+
+
+def test_two_particles_can_have_no_neighbours_worth_asking_for() -> None:
+    stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(2, 20, 20)))
+    with pytest.raises(InputError, match=r"are asked for each: use more particles$"):
+        denoise(stack)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..budget import Budget, predict
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..io.denoised_star import write_denoised_star
 from ..io.mrc import MrcStackWriter
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     params = preset(args.preset, **changes) if args.preset is not None else preset(**changes)
     threads = resolve_threads(args.threads)
     max_memory = None if args.max_memory is None else parse_memory(args.max_memory)
-    stack = open_stack(args.input, project_dir=args.project_dir, invert=args.invert)
+    stack = open_stack(args.input, project_dir=args.project_dir, invert=args.invert, ctf=params.ctf)
+    refuse_overwriting_input(stack, args.output)
     check_input(args.input, stack, params)
     truth = None if args.truth is None else open_truth(args.truth).of_input(stack)
     job = Job(stack, params, args.output, args.overwrite, threads, max_memory, args.invert, args.project_dir, truth)
@@ -105,6 +106,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print("\n".join(run_job(job, args.warnings)))
     return 0
+
+
+def refuse_overwriting_input(stack: ParticleStack, output: str | Path) -> None:
+    """Raise OutputError when an output would take the place of a file that is read, whatever --overwrite says."""
+    for name in FILES:
+        target = Path(output, name)
+        if target.exists() and any(target.samefile(source) for source in stack.paths):
+            raise OutputError(f"{target}: this is an input of the run and would be overwritten; give another -o folder")
 
 
 def check_input(name: str | Path, stack: ParticleStack, params: DenoiseParams) -> None:

@@ -147,14 +147,19 @@ def _more(count: int) -> str:
 
 
 def open_stack(
-    path: str | os.PathLike[str], *, project_dir: str | os.PathLike[str] | None = None, invert: bool = False
+    path: str | os.PathLike[str],
+    *,
+    project_dir: str | os.PathLike[str] | None = None,
+    invert: bool = False,
+    ctf: bool = True,
 ) -> ParticleStack:
     """Open a ``.star`` file of particles, or a ``.mrcs``/``.mrc`` stack alone (then without CTF).
 
     ``project_dir`` is where the paths in a STAR file start (see :func:`~.image_names.resolve_image_names`);
-    ``invert=True`` multiplies the images by -1. Only headers and the table are read here. Raises InputError for
-    whatever is wrong with them: missing or truncated files, modes, boxes that are not square or not of one size, image
-    numbers beyond a stack's end, duplicates, several pixel sizes, an incomplete CTF.
+    ``invert=True`` multiplies the images by -1; ``ctf=False`` leaves the CTF columns unread, whatever is in them. Only
+    headers and the table are read here. Raises InputError for whatever is wrong with them: missing or truncated files,
+    modes, boxes that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel
+    sizes, an incomplete CTF.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -165,7 +170,7 @@ def open_stack(
         raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
-        return _open_star(path, None if project_dir is None else Path(project_dir), invert)
+        return _open_star(path, None if project_dir is None else Path(project_dir), invert, with_ctf=ctf)
     header = read_header(path)
     if header.is_volume:
         warnings.warn(
@@ -177,10 +182,10 @@ def open_stack(
     return ParticleStack(source, pixel_size=header.pixel_size, paths=(path,), invert=invert)
 
 
-def _open_star(path: Path, project_dir: Path | None, invert: bool) -> ParticleStack:
+def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: bool) -> ParticleStack:
     star = read_star(path)
     table = find_particles(star)
-    pixel_size, box_size, ctf = read_pixel_size(table), read_box_size(table), read_ctf(table)
+    pixel_size, box_size, ctf = read_pixel_size(table), read_box_size(table), read_ctf(table) if with_ctf else None
     if ctf is not None and pixel_size is None:
         raise InputError(
             f"{table.particles.label}: a CTF needs the pixel size, and there is none; add _rlnImagePixelSize, or "
