@@ -16,7 +16,7 @@ from .errors import InputError, ParameterError
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
-from .imaging.ctf import evaluate_ctf_radial, group_by_ctf, phase_flip_images
+from .imaging.ctf import check_pixel_size, evaluate_ctf_radial, group_by_ctf, phase_flip_images
 from .imaging.noise import estimate_noise, estimate_noise_power, is_white, whiten_images
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
@@ -26,6 +26,7 @@ from .params import DenoiseParams
 from .progress import Progress, StageTimes, no_progress
 from .records import (
     Coefficients,
+    CtfParameters,
     DiskSupport,
     Eigenbasis,
     FloatArray,
@@ -269,16 +270,16 @@ class _Run:
                 previous = eigenbasis if k else None  # k = 0 has a spectrum of its own
                 b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
                 if k == 0 and self.ctf is not None:
-                    transfer = self.filtered_ctf(eigenbasis, graph.degrees, basis)
+                    transfer = self.filtered_ctf(self.ctf, eigenbasis, graph.degrees, basis)
             self.progress("restore", k + 1, coordinates.k_max + 1)
         return eigenvalues, transfer
 
-    def filtered_ctf(self, eigenbasis: Eigenbasis, degrees: FloatArray, basis: SteerableBasis) -> NDArray[np.float32]:
+    def filtered_ctf(
+        self, ctf: CtfParameters, eigenbasis: Eigenbasis, degrees: FloatArray, basis: SteerableBasis
+    ) -> NDArray[np.float32]:
         """|CTF| of every particle, filtered as the images are (Eq. 12)."""
-        if self.ctf is None or self.stack.pixel_size is None:
-            raise InputError("the CTF needs its parameters and a pixel size; leave out the correction (--no-ctf)")
-        groups, member = group_by_ctf(self.ctf)
-        pixel_size = self.stack.pixel_size * self.stack.box_size / basis.box_size
+        groups, member = group_by_ctf(ctf)
+        pixel_size = check_pixel_size(self.stack.pixel_size) * self.stack.box_size / basis.box_size
         grid = transfer_grid(basis.bandlimit, basis.box_size)
         magnitude = np.abs(evaluate_ctf_radial(groups, grid / pixel_size)).astype(np.float32)
         return filter_transfer(magnitude[member], eigenbasis, degrees, self.params.spectral_filter)

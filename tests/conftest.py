@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from mfvdm_fast.cli.main import main
+
+from .cli_runs import FAST, Cli, simulate_small
+
 # The same examples in every run, however slow the machine; nothing is written beside the tests.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
@@ -35,3 +39,23 @@ def shared() -> Path:
 def rng() -> np.random.Generator:
     """A generator with the same seed for every test."""
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line, run in this process."""
+    return Cli(capsys)
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small simulated stack; not to be changed."""
+    return simulate_small(tmp_path_factory.mktemp("cli") / "simulated")
+
+
+@pytest.fixture(scope="session")
+def denoised(simulated: Path) -> Path:
+    """Folder of that stack denoised; not to be changed."""
+    folder = simulated.parent / "denoised"
+    assert main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST]) == 0
+    return folder

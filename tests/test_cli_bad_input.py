@@ -18,19 +18,9 @@ from mfvdm_fast.io.stack import open_stack
 from mfvdm_fast.io.star import StarFile, read_star, write_star
 from mfvdm_fast.io.star_table import StarTable
 
-from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, Outcome, simulate_small, write_small_star, write_stack
+from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, Outcome, write_small_star, write_stack
 
 N_COLUMNS_AT, MODE_AT = 0, 12  # byte offsets in an MRC header
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate_small(tmp_path_factory.mktemp("cli") / "simulated")
 
 
 @pytest.fixture

@@ -23,26 +23,8 @@ from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.records import NeighborTable
 from mfvdm_fast.synthetic import resize_volume
 
-from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, all_bytes, simulate_small, write_small_star, write_stack
+from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, all_bytes, write_small_star, write_stack
 from .conftest import shared_data
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate_small(tmp_path_factory.mktemp("cli") / "simulated")
-
-
-@pytest.fixture(scope="module")
-def denoised(simulated: Path) -> Path:
-    folder = simulated.parent / "denoised"
-    assert mfvdm_fast.cli.main.main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST]) == 0
-    return folder
-
 
 # simulate
 

@@ -34,6 +34,12 @@ def estimate_radius(images: Images, noise: NoiseModel) -> float:
     -------
     float, at most the largest disc inside the box (L // 2 for odd, L // 2 - 1 for even boxes). Without any ring above
     the noise, that largest disc.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(size=(200, 33, 33)) + 2 * (radii_px(33) < 8)
+    >>> 8 <= estimate_radius(images.astype(np.float32), NoiseModel(1.0, 0.0)) <= 11
+    True
     """
     box_size = images.shape[-1]
     largest = (box_size - 1) // 2
@@ -61,6 +67,12 @@ def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = 
     Returns
     -------
     float; 0.5 when no ring stands above the noise.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(size=(200, 33, 33)) + 2 * (radii_px(33) < 8)
+    >>> 0.1 < estimate_bandlimit(images.astype(np.float32), NoiseModel(1.0, 0.0)) < 0.3
+    True
     """
     box_size = images.shape[-1]
     power = np.zeros((box_size, box_size // 2 + 1))

@@ -104,7 +104,7 @@ def _type_in_kernels(value: ParallelKernel, _: Any) -> Any:
     return types.Dispatcher(value.dispatcher)
 
 
-def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False, inline: bool = False) -> Any:
+def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
     """Compile ``function`` on first call: no Python objects, GIL released, cached on disk.
 
     ``parallel=True`` lets ``numba.prange`` use several threads; each thread must own the rows that it writes.
@@ -117,7 +117,6 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
             nogil=True,
             fastmath=FASTMATH,
             error_model="numpy",
-            inline="always" if inline else "never",
             # A helper is compiled into its caller, not linked: otherwise the run that compiles optimises across the
             # call, the later ones from the cache do not, and the last bits differ.
             forceinline=not parallel,
