@@ -1,7 +1,7 @@
 # Everything runs in .venv, which each target sets up by itself: Python >= 3.11, a C compiler and make are all it takes.
 #   make demo    simulate a small stack, denoise it, write the results to demo/
 #   make test    the test suite            make lint   ruff and mypy
-#   make bench   the benchmarks            make dist   source archive and wheel in dist/
+#   make bench   the benchmarks (with peers: make .venv/with-peers bench)   make dist   source archive and wheel in dist/
 #   make test-wheel   build the wheel and test it as installed, outside the checkout
 #   make clean   remove what was built     make PYTHON=/path/to/python ...   choose the interpreter
 
@@ -29,7 +29,8 @@ lint: $(VENV)/with-test $(VENV)/with-lint
 	$(BIN)/mypy
 
 bench: $(VENV)/with-test
-	$(BIN)/python -m pytest benchmarks --benchmark-only --override-ini=filterwarnings=default
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-only --quiet \
+		-o addopts= -o python_files='bench_*.py' -o filterwarnings=default
 
 dist: $(VENV)/installed
 	$(PIP) build

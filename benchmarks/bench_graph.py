@@ -1,113 +1,157 @@
-"""Graph assembly, eigenbases and spectral filtering, with SciPy's eigsh beside our solver.
-
-Run with: make bench, or python -m pytest benchmarks/bench_graph.py --benchmark-only
-The graph is that of true neighbours of uniform views with noisy angles; every function runs once before timing.
-"""
+"""Graph assembly and eigenbases, SciPy beside them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
+from conftest import Recorder
+from inputs import FREQUENCIES, Chain, K, M, solve_bases
+from measure import Work
+from scipy.sparse import coo_array
 from scipy.sparse.linalg import eigsh
-from scipy.spatial import cKDTree
 
 from mfvdm_fast.ext.hermitian import fill_values
 from mfvdm_fast.graph.eigenbasis import solve_eigenbasis
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph, real_matrix
-from mfvdm_fast.kernels.spmm import chebyshev_step
-from mfvdm_fast.metrics import pair_truth
-from mfvdm_fast.records import FrequencyGraph, NeighborTable
-from mfvdm_fast.restore.spectral import apply_spectral_filter
-from mfvdm_fast.simulate import SimulationSettings, simulate_stack
-from mfvdm_fast.synthetic import synthetic_particle
+from mfvdm_fast.kernels.spmm import PANEL, filter_panel
+from mfvdm_fast.records import Eigenbasis, FrequencyGraph
 from mfvdm_fast.threads import use_threads
 
-N, K, M = 10_000, 50, 50
 
-
-@pytest.fixture(scope="module")
-def table() -> NeighborTable:
-    """True neighbours, a fifth of them replaced at random, angles off by 5 degrees."""
-    rotations = simulate_stack(synthetic_particle(8), 1.0, N, SimulationSettings(snr=np.inf)).rotations
-    views = rotations[:, :, 2]
-    tree = cKDTree(np.concatenate([views, -views]))
-    _, found = tree.query(views, K + 1)
-    found = found[:, 1:]
-    rng = np.random.default_rng(0)
-    wrong = rng.random(found.shape) < 0.2
-    found[wrong] = rng.integers(0, 2 * N, np.count_nonzero(wrong))
-    indices, mirrored = (found % N).astype(np.int64), found >= N
-    rows = np.broadcast_to(np.arange(N)[:, None], indices.shape)
-    _, angles = pair_truth(rotations, rows.ravel(), indices.ravel(), mirrored.ravel())
-    angles = angles.reshape(indices.shape) + np.deg2rad(5) * rng.standard_normal(indices.shape)
-    return NeighborTable(indices, mirrored, np.angle(np.exp(1j * angles)), np.ones(indices.shape))
-
-
-@pytest.fixture(scope="module")
-def graph(table: NeighborTable) -> FrequencyGraph:
-    return build_frequency_graph(table)
+def size_of(graph: FrequencyGraph) -> str:
+    return f"n = {graph.n_particles:,}, {len(graph.indices):,} edges"
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_build_pattern(benchmark: BenchmarkFixture, table: NeighborTable, threads: int) -> None:
-    built = benchmark.pedantic(build_frequency_graph, (table,), {"threads": threads}, rounds=5, warmup_rounds=1)
-    assert built.degrees.min() >= 1
+def test_assembly(record: Recorder, chain: Chain, threads: int) -> None:
+    """The pattern, and the values of one frequency."""
+
+    def call() -> tuple[FrequencyGraph, np.ndarray]:
+        graph = build_frequency_graph(chain.table, threads=threads)
+        return graph, fill_values(graph, 3, threads=threads)
+
+    def check(found: tuple[FrequencyGraph, np.ndarray]) -> None:
+        matrix = real_matrix(found[0], 3)
+        assert abs(matrix - matrix.T).max() < 1e-12
+        np.testing.assert_allclose(matrix[: chain.n, : chain.n].data, found[1].real, atol=1e-6)
+
+    def work(found: tuple[FrequencyGraph, np.ndarray]) -> Work:
+        how = "table read once, pattern written once and read once, values written once"
+        return Work(how, bytes=chain.n * K * 25 + len(found[1]) * (2 * 33 + 8))
+
+    record("graph assembly", f"n = {chain.n:,}, K = {K}", call, threads=threads, check=check, work=work)
+
+
+def test_assembly_scipy(record: Recorder, chain: Chain) -> None:
+    """The real form by way of triplets, duplicates summed: the same number of entries, no mean of angles."""
+    table, n = chain.table, chain.n
+    rows, columns = np.repeat(np.arange(n), K), table.indices.ravel()
+    c, s = np.cos(3 * table.angles.ravel()), np.sin(3 * table.angles.ravel())
+    sign = np.where(table.mirrored.ravel(), -1.0, 1.0)
+    values = np.concatenate([c, sign * s, -s, sign * c])
+    i = np.concatenate([rows, rows, rows + n, rows + n])
+    j = np.concatenate([columns, columns + n, columns, columns + n])
+
+    def call() -> object:
+        half = coo_array((values, (i, j)), shape=(2 * n, 2 * n)).tocsr()
+        return (half + half.T).tocsr()
+
+    record("graph assembly", f"n = {n:,}, K = {K}", call, by="SciPy")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_fill_values(benchmark: BenchmarkFixture, graph: FrequencyGraph, threads: int) -> None:
-    values = benchmark.pedantic(fill_values, (graph, 3), {"threads": threads}, rounds=5, warmup_rounds=1)
-    assert len(values) == len(graph.indices)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_block_product(benchmark: BenchmarkFixture, graph: FrequencyGraph, threads: int) -> None:
+def test_filter_panel(record: Recorder, chain: Chain, threads: int) -> None:
+    """What the eigensolver spends its time on: a polynomial of the graph of degree 10, sixteen complex vectors."""
+    graph, (centre, half, degree) = chain.graph, (np.float32(0.2), np.float32(0.6), 10)
     values = fill_values(graph, 3)
-    x = np.random.default_rng(0).standard_normal((N, 128), np.float32)
-    out, zero = np.empty_like(x), np.zeros_like(x)
+    panels = np.zeros((3, chain.n, PANEL), np.float32)
+    start = np.random.default_rng(0).standard_normal(panels[0].shape, np.float32)
 
-    def product() -> None:
+    def call() -> np.ndarray:
+        panels[0] = start
         with use_threads(threads):
-            chebyshev_step(
-                graph.indptr, graph.indices, graph.mirrored, values, x, zero, np.float32(1), np.float32(0), out
-            )
+            filter_panel(graph.indptr, graph.indices, graph.mirrored, values, panels, centre, half, degree)
+        return panels[0]
 
-    benchmark.pedantic(product, rounds=10, warmup_rounds=1)
-    stacked = np.concatenate([x[:, 0], x[:, 64]]).astype(np.float64)
-    expected = real_matrix(graph, 3) @ stacked
-    np.testing.assert_allclose(np.concatenate([out[:, 0], out[:, 64]]), expected, atol=1e-4)
+    def check(found: np.ndarray) -> None:
+        matrix, half_width = real_matrix(graph, 3), PANEL // 2
+        before = np.concatenate([start[:, 0], start[:, half_width]]).astype(np.float64)
+        now = (matrix @ before - centre * before) / half
+        for _ in range(degree - 1):
+            now, before = 2 * (matrix @ now - centre * now) / half - before, now
+        expected = np.concatenate([found[:, 0], found[:, half_width]])
+        np.testing.assert_allclose(expected, now, atol=1e-3 * np.abs(now).max())
+
+    products, edges = degree + 1, len(values)
+    work = Work(
+        "8 for each edge and complex column; of memory, edges and three panels once for each degree",
+        4.0 * PANEL * edges * products,
+        products * (edges * 17 + start.nbytes * 3),
+    )
+    record("graph times panel, degree 10", size_of(graph), call, threads=threads, check=check, work=work, rounds=10)
+
+
+def test_filter_panel_scipy(record: Recorder, chain: Chain) -> None:
+    matrix = real_matrix(chain.graph, 3).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2 * chain.n, PANEL // 2), np.float32)
+
+    def call() -> np.ndarray:
+        before, now = x, matrix @ x
+        for _ in range(10):
+            before, now = now, 2 * (matrix @ now) - before
+        return now
+
+    record("graph times panel, degree 10", size_of(chain.graph), call, by="SciPy")
+
+
+def solver_work(bases: list[Eigenbasis], graph: FrequencyGraph, degree: int = 10) -> Work:
+    """Of the Chebyshev solver, from its iterations."""
+    flops = 0.0
+    for basis in bases:
+        width, rows = 1.05 * basis.n_eigenvectors + 10, (2 if basis.k else 1) * graph.n_particles
+        products = (8 if basis.k else 4) * len(graph.indices) * width * (degree + 1)
+        flops += basis.iterations * (products + 4 * 2 * rows * width**2)
+    how = f"at most: iterations x ({degree + 1} products with the graph, 2 Gram matrices, 2 rotations of the block)"
+    return Work(how, flops)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("k", [0, 1, 5])
-def test_eigenbasis(benchmark: BenchmarkFixture, graph: FrequencyGraph, k: int, threads: int) -> None:
-    found = benchmark.pedantic(solve_eigenbasis, (graph, k, M), {"threads": threads}, rounds=3, warmup_rounds=1)
-    assert found.residuals.max() <= 1e-2
+def test_eigenbases(record: Recorder, chain: Chain, threads: int) -> None:
+    graph = chain.graph
+
+    def call() -> list[Eigenbasis]:
+        return solve_bases(graph, range(1, FREQUENCIES + 1), M, threads=threads)
+
+    def check(found: list[Eigenbasis]) -> None:
+        for basis in found:
+            x = np.concatenate([basis.vectors.real, basis.vectors.imag]).astype(np.float64)
+            residual = np.linalg.norm(real_matrix(graph, basis.k) @ x - x * basis.values, axis=0)
+            assert residual.max() < 1.1e-2
+            np.testing.assert_allclose(x.T @ x, np.eye(x.shape[1]), atol=1e-4)
+
+    record(f"eigenbases, k = 1 .. {FREQUENCIES}, m = {M}", size_of(graph), call, threads=threads, check=check,
+           work=lambda found: solver_work(found, graph), rounds=1)  # fmt: skip
 
 
-def test_ten_eigenbases(benchmark: BenchmarkFixture, graph: FrequencyGraph) -> None:
-    def solve() -> None:
-        previous = None
-        for k in range(1, 11):
-            previous = solve_eigenbasis(graph, k, M, neighbor=previous, threads=1)
+def test_eigenbasis_scipy(record: Recorder, chain: Chain) -> None:
+    """ARPACK in float32 on the same real form, to the same tolerance, one of the ten frequencies."""
+    matrix = real_matrix(chain.graph, 5).astype(np.float32)
+    start = np.random.default_rng(0).standard_normal(2 * chain.n).astype(np.float32)
 
-    benchmark.pedantic(solve, rounds=1, warmup_rounds=1)
+    def check(found: tuple[np.ndarray, np.ndarray]) -> None:
+        np.testing.assert_allclose(np.sort(found[0])[::-1], chain.bases[4].values, atol=1e-2)
 
-
-def test_eigenbasis_scipy(benchmark: BenchmarkFixture, graph: FrequencyGraph) -> None:
-    """The peer: ARPACK in float32 on the same real form, to the same tolerance."""
-    matrix = real_matrix(graph, 5).astype(np.float32)
-    start = np.random.default_rng(0).standard_normal(2 * N).astype(np.float32)
-    values, _ = benchmark.pedantic(
-        eigsh, (matrix, M), {"which": "LA", "v0": start, "tol": 1e-2}, rounds=1, warmup_rounds=0
-    )
-    ours = solve_eigenbasis(graph, 5, M).values
-    np.testing.assert_allclose(np.sort(values)[::-1], ours, atol=1e-2)
+    record(f"eigenbasis, k = 5, m = {M}", size_of(chain.graph),
+           lambda: eigsh(matrix, M, which="LA", v0=start, tol=1e-2), by="SciPy eigsh", check=check,
+           rounds=1)  # fmt: skip
 
 
-def test_spectral_filter(benchmark: BenchmarkFixture, graph: FrequencyGraph) -> None:
-    basis = solve_eigenbasis(graph, 3, M)
-    coefs = np.random.default_rng(0).standard_normal((N, 24)).view(np.float64).astype(np.complex64)
-    filtered = benchmark.pedantic(apply_spectral_filter, (coefs, basis, graph.degrees), rounds=5, warmup_rounds=1)
-    assert np.linalg.norm(filtered) < np.linalg.norm(coefs)
+def test_eigenbasis(record: Recorder, chain: Chain) -> None:
+    """Beside ARPACK: one frequency with nothing known of its neighbours."""
+
+    def check(found: Eigenbasis) -> None:
+        assert found.residuals.max() <= 1e-2
+
+    record(f"eigenbasis, k = 5, m = {M}", size_of(chain.graph),
+           lambda: solve_eigenbasis(chain.graph, 5, M, threads=1), check=check,
+           work=lambda found: solver_work([found], chain.graph), rounds=1)  # fmt: skip

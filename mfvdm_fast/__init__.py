@@ -5,8 +5,14 @@ The public names below are loaded when they are first asked for, so that importi
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+
+# A thread that waits at the end of a parallel loop spins for milliseconds under GNU OpenMP. When another program wants
+# that core, the thread everybody waits for does not get it: two threads were seen to take 20 times as long as one.
+# The library reads this when it is loaded, so before any other module of ours.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Public name -> the module that defines it. A name must not be that of a submodule, which would hide it once imported.
 _HOME = {

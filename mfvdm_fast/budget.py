@@ -7,26 +7,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import ParameterError
-from .params import DenoiseParams
+from .params import DenoiseParams, settle, settle_size
 from .records import DiskSupport
 
 SAMPLE_BYTES = 128 * 2**20  # of images looked at to estimate noise and support
 CHUNK_BYTES = 32 * 2**20  # of images read, flipped and expanded at a time
 
-PROGRAM_BYTES = 330 * 2**20  # interpreter, libraries, compiled kernels
-TYPICAL_COMPONENTS = 160  # principal components above the noise
+LIBRARIES = 140e6  # bytes: interpreter and libraries
+PROGRAM = 205e6  # the same with the kernels in use
+PLOTTING = 80e6  # the contact sheet and its libraries
 EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour table
+PCA_ROWS = 2048  # coefficients in work at once
+CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
+USEFUL_FREQUENCIES = 0.4  # of all: those that show a signal above the noise
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Predicted needs of one job; ``bytes_by_part`` holds what is alive together at the peak of each stage."""
+    """Predicted needs of one job; ``stage_bytes`` and ``stage_seconds`` say which stage needs what."""
 
-    memory_bytes: int  # peak when all coefficients are kept
-    least_memory_bytes: int  # peak when the stack is read and expanded twice instead
+    memory_bytes: int  # peak when all coefficients are kept in memory
+    least_memory_bytes: int  # peak when they stand in a temporary file instead
     cpu_seconds: float
     output_bytes: int
-    stage_bytes: dict[str, int] = field(default_factory=dict)
+    stage_bytes: dict[str, int] = field(default_factory=dict)  # alive together at the peak of each stage
+    stage_seconds: dict[str, float] = field(default_factory=dict)
 
     def check(self, max_memory_bytes: int | None) -> None:
         """Raise ParameterError when even the thriftiest way does not fit ``max_memory_bytes``."""
@@ -39,7 +44,7 @@ class Budget:
     def lines(self) -> list[str]:
         """The budget in words, for ``--dry-run``."""
         return [
-            f"memory: about {_mega(self.memory_bytes)} ({_mega(self.least_memory_bytes)} when the stack is read twice)",
+            f"memory: about {_mega(self.memory_bytes)} ({_mega(self.least_memory_bytes)} with --max-memory)",
             f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled",
             f"disk: {_mega(self.output_bytes)} of output",
         ]
@@ -47,6 +52,40 @@ class Budget:
 
 def _mega(size: float) -> str:
     return f"{size / 1e6:.0f} MB"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Sizes that the needs follow from."""
+
+    n: int
+    box: int
+    pixels: float  # of the disc, on the grid of the basis
+    n_coefs: float
+    k_max: float
+    params: DenoiseParams
+    corrects_ctf: bool
+
+    @property
+    def n_neighbors(self) -> int:
+        return self.params.n_neighbors or 0
+
+    @property
+    def sample_bytes(self) -> float:
+        return 4.0 * self.box**2 * sample_size(self.n, self.box)
+
+    @property
+    def stack_bytes(self) -> float:
+        return 4.0 * self.box**2 * self.n
+
+    @property
+    def coefs_bytes(self) -> float:
+        return 8 * self.n * self.n_coefs
+
+    @property
+    def frequencies(self) -> float:
+        """Those that are restored by way of the graph."""
+        return 2 + USEFUL_FREQUENCIES * self.k_max
 
 
 def predict(
@@ -59,8 +98,11 @@ def predict(
 ) -> Budget:
     """Memory, time and disk for denoising ``n_particles`` images of ``box_size`` pixels.
 
-    Without ``support`` the disc is taken to fill the box at the widest bandlimit that is usually found (0.35), so that
-    the prediction errs upwards. The constants were measured; see ``benchmarks/README.md``.
+    ``support`` is the disc on the grid of the basis (``basis.radius_px``, ``basis.bandlimit``), as a look at the images
+    gives it: memory then comes out within a quarter, and time within a factor of two on the machine that the constants
+    were measured on (AMD Zen 4). Without it the disc is taken to fill the box at the widest bandlimit that is usually
+    found (0.35), so that the prediction errs upwards. What the data will decide (see :func:`mfvdm_fast.params.settle`)
+    is taken half-way.
 
     Examples
     --------
@@ -68,41 +110,100 @@ def predict(
     >>> 300e6 < budget.memory_bytes < 2e9
     True
     """
-    n, length = n_particles, box_size
-    radius = support.radius_px if support else params.radius_px or length / 2
+    params = settle_size(params, n_particles)
+    radius = support.radius_px if support else params.radius_px or box_size / 2
     bandlimit = support.bandlimit if support else params.bandlimit or 0.35
-    n_coefs = (np.pi * radius * bandlimit) ** 2 / 2 + np.pi * radius * bandlimit
-    n_components = min(n_coefs, TYPICAL_COMPONENTS)
-    image_bytes = 4 * length**2
-    neighbors, m = params.n_neighbors, min(params.n_eigenvectors, n)
-    frequencies = params.n_frequencies if params.refine else 0
-
-    sample = 3 * image_bytes * sample_size(n, length)
-    chunk = 6 * min(n * image_bytes, CHUNK_BYTES) + 8 * n_coefs * CHUNK_BYTES / image_bytes + 40 * n_coefs * length
-    coordinates = 8 * n * n_components
-    tables = 2 * 25 * n * neighbors
-    graph = 41 * EDGES_PER_ENTRY * n * neighbors
-    solver = 5 * 2 * 4 * n * (1.2 * m + 8)
-    vectors = 8 * n * m * frequencies
-    transfer = 28 * n * (4 * bandlimit * length + 2) if has_ctf and params.ctf else 0
-    stages = {
-        "look": sample,
-        "expand": chunk + coordinates,
-        "search": 4 * coordinates + tables,
-        "eigenvectors": coordinates + tables + graph + solver + vectors,
-        "refine": coordinates + tables + graph + 3 * vectors,
-        "restore": coordinates + tables + graph + solver + 8 * n * m + transfer,
-    }
-    least = PROGRAM_BYTES + max(stages.values())
-    kept = PROGRAM_BYTES + max(stages["expand"] + 8 * n * n_coefs, max(stages.values()))
-    solves = frequencies + 25
-    seconds = (
-        n * (1.2e-8 * length**2 * np.log2(length) + 1.5e-9 * n_coefs * length**2 / 5)
-        + n**2 * (0.5e-9 * n_components + 2e-12 * m * frequencies * 20)
-        + solves * 3.5e-10 * EDGES_PER_ENTRY * n * neighbors * m * 40
-        + 5e-6 * n * neighbors
+    phase = 2 * np.pi * radius * bandlimit  # at the rim of the disc; zeros of Bessel functions up to it are counted
+    jobs = [
+        _Job(n_particles, box_size, np.pi * radius**2, phase**2 / 8, 0.9 * phase, settled, has_ctf and params.ctf)
+        for settled in (settle(params, True), settle(params, False))
+    ]
+    memory, seconds = _mean([_stage_bytes(job) for job in jobs]), _mean([_stage_seconds(job) for job in jobs])
+    late = max(value for name, value in memory.items() if name != "noise and support")
+    return Budget(
+        memory_bytes=int(max(memory["noise and support"], late + jobs[0].coefs_bytes)),
+        least_memory_bytes=int(max(memory.values())),
+        cpu_seconds=float(sum(seconds.values())),
+        output_bytes=int(jobs[0].stack_bytes + 2 * 25 * n_particles * jobs[0].n_neighbors),
+        stage_bytes={name: int(value) for name, value in memory.items()},
+        stage_seconds=seconds,
     )
-    return Budget(int(kept), int(least), float(seconds), n * (image_bytes + 2 * 25 * neighbors), _rounded(stages))
+
+
+def _mean(stages: list[dict[str, float]]) -> dict[str, float]:
+    """Of every stage that occurs; of one that is left out nothing is needed, but what all stages need."""
+    names = dict.fromkeys(name for one in stages for name in one)
+    return {name: sum(one.get(name, 0.0) for one in stages) / len(stages) for name in names}
+
+
+def _stage_bytes(job: _Job) -> dict[str, float]:
+    """Peak of each stage, without the coefficients of all particles."""
+    n, params = job.n, job.params
+    chunk = min(job.stack_bytes, CHUNK_BYTES)
+    matrices = 4 * job.pixels * job.n_coefs  # of the basis while it is made; half of them stay
+    stages = {
+        "noise and support": LIBRARIES + 3 * job.sample_bytes,
+        "expand": PROGRAM - 15e6 + 2.6 * chunk + matrices,
+        "principal components": PROGRAM - 15e6 + 32 * min(n, PCA_ROWS) * job.n_coefs + matrices,
+        "write": PROGRAM + matrices / 2 + max(3 * chunk, PLOTTING),
+    }
+    if params.method == "cwf":
+        return stages
+    base = PROGRAM + matrices / 2 + 50 * n * job.n_neighbors + 8 * n * min(job.n_coefs / 3, 300)
+    graph = 41 * EDGES_PER_ENTRY * n * job.n_neighbors
+
+    def solver(m: int) -> float:
+        return 32 * n * (1.05 * m + 26) + 384 * n + 3 * 8 * n * m
+
+    vectors = 8 * n * params.n_eigenvectors * params.n_frequencies if params.refine else 0
+    if params.refine:
+        stages["eigenvectors"] = base + graph + solver(params.n_eigenvectors) + vectors
+        stages["refine"] = base + 6 * vectors
+    if params.method == "spectral":
+        transfer = 28 * n * job.k_max if job.corrects_ctf else 0
+        stages["restore"] = base + graph + solver(params.n_eigenvectors) + transfer
+        return stages
+    if params.n_matchings:
+        m, last = params.n_template_eigenvectors or 1, min(params.n_template_frequencies or 1, job.k_max)
+        stages["templates"] = base + graph + solver(m) + 8 * n * m * (last + 1) + 8 * CTF_CLASSES * m**2
+    m = params.n_restoration_eigenvectors
+    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
+    return stages
+
+
+def _stage_seconds(job: _Job) -> dict[str, float]:
+    """CPU-seconds of each stage."""
+    n, params, width = float(job.n), job.params, job.n_coefs
+    folded = 1.1e-11 * n * job.pixels * width
+    stages = {
+        "start": 1.5,
+        "noise and support": 2e-8 * job.sample_bytes,
+        "expand": 3e-9 * job.stack_bytes + folded + 3.2e-12 * job.pixels * width**2,
+        "principal components": 3e-8 * n * width,
+        "write": 4e-9 * job.stack_bytes + folded,
+    }
+    if params.method == "cwf":
+        return stages | {"restore": 1e-8 * n * width**1.5}
+
+    def solve(m: int) -> float:
+        block = 1.05 * min(m, job.n) + 10
+        slower = 1 + min(1.0, n / 10_000)  # once the vectors leave the second-level cache
+        return 5.5e-9 * slower * n * job.n_neighbors * block + 1e-9 * block**3
+
+    stages["search"] = 2.3e-8 * n**2 + 1e-7 * n * job.n_neighbors
+    if params.refine:
+        numbers = params.n_frequencies * params.n_eigenvectors
+        stages["eigenvectors"] = params.n_frequencies * solve(params.n_eigenvectors)
+        stages["refine"] = 1e-8 * n**2 + 2.2e-9 * n * job.n_neighbors * numbers
+    if params.method == "spectral":
+        stages["restore"] = job.frequencies * solve(params.n_eigenvectors)
+        return stages
+    if params.n_matchings:
+        last = min(params.n_template_frequencies or 1, job.k_max)
+        stages["templates"] = params.n_matchings * (last + 1) * solve(params.n_template_eigenvectors or 1)
+        stages["match"] = params.n_matchings * (4e-8 * n**2 + 1.2e-7 * n * job.n_neighbors)
+    stages["restore"] = job.frequencies * solve(params.n_restoration_eigenvectors) + 1e-8 * n * width**1.5
+    return stages
 
 
 def sample_size(n_particles: int, box_size: int) -> int:
@@ -112,7 +213,3 @@ def sample_size(n_particles: int, box_size: int) -> int:
     (100, 4096, 2016)
     """
     return min(n_particles, 4096, max(64, SAMPLE_BYTES // (4 * box_size**2)))
-
-
-def _rounded(stages: dict[str, float]) -> dict[str, int]:
-    return {name: int(value) for name, value in stages.items()}

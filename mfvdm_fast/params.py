@@ -11,15 +11,24 @@ from .errors import ParameterError
 
 @dataclass(frozen=True)
 class DenoiseParams:
-    """Parameters of :func:`mfvdm_fast.denoise`. The defaults are the preset "paper" (arXiv:1904.07772).
+    """Parameters of :func:`mfvdm_fast.denoise`. The defaults are the preset "default".
 
     Attributes
     ----------
-    n_neighbors : neighbours per particle, in the search and in the refinement (s = 50 in the paper).
+    n_neighbors : neighbours per particle (s = 50 in the paper); None: 50, fewer in stacks of less than 2,000 particles,
+        down to 15, where 50 are no longer of one view.
     n_frequencies : angular frequencies of the refinement (k~ = 10); 1 is Vector Diffusion Maps.
-    n_eigenvectors : eigenvectors per frequency (m = 50).
+    n_eigenvectors : eigenvectors per frequency of the refinement (m = 50), and of Algorithm 2.
     diffusion_time : t in Eq. 5. The authors' release has 2; 1 finds purer neighbours.
-    refine : False skips Algorithm 1 (MFVDM* in the paper).
+    refine : Algorithm 1. False skips it (MFVDM* in the paper), None where the first lists agree with each other.
+    n_matchings : how often every particle is matched with the restorations of the others, which gives a better graph;
+        None: once where the first lists agree with each other, else twice.
+    method : how the particles are restored: "graph_map" (empirical Bayes in the eigenbasis of the graph, CTF and noise
+        solved for directly), "spectral" (Algorithm 2 and Eqs. 12-13 of the paper) or "cwf" (covariance Wiener filter,
+        no neighbours at all).
+    n_template_eigenvectors, n_template_frequencies : of the restorations that particles are matched with.
+    n_restoration_eigenvectors : eigenvectors per frequency of the method "graph_map", at most: those that wrong edges
+        make are left out.
     spectral_filter : h in Algorithm 2: "2λ-λ²" (Eq. 11) or "λ".
     basis : "disk_harmonics" or "fourier_bessel" (the paper's; slower, the same results within its accuracy).
     solver : "chebyshev", or "eigsh", SciPy's reference.
@@ -27,7 +36,7 @@ class DenoiseParams:
     whiten : divide by the noise spectrum; None does so when the noise is seen not to be white.
     radius_px, bandlimit : support of the particle, in pixels and cycles per pixel; None estimates them.
     particle_diameter_angstrom : sets ``radius_px``.
-    seed : of the eigensolver's start vectors.
+    seed : of the eigensolver's start vectors, and of the halves in which particles are matched.
 
     Examples
     --------
@@ -35,11 +44,16 @@ class DenoiseParams:
     30
     """
 
-    n_neighbors: int = 50
+    n_neighbors: int | None = None
     n_frequencies: int = 10
     n_eigenvectors: int = 50
     diffusion_time: int = 1
-    refine: bool = True
+    refine: bool | None = None
+    n_matchings: int | None = None
+    method: str = "graph_map"
+    n_template_eigenvectors: int = 200
+    n_template_frequencies: int = 20
+    n_restoration_eigenvectors: int = 300
     spectral_filter: str = "2λ-λ²"
     basis: str = "disk_harmonics"
     solver: str = "chebyshev"
@@ -51,9 +65,20 @@ class DenoiseParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_neighbors", "n_frequencies", "n_eigenvectors", "diffusion_time"):
+        for name in (
+            "n_frequencies",
+            "n_eigenvectors",
+            "diffusion_time",
+            "n_restoration_eigenvectors",
+            "n_template_eigenvectors",
+            "n_template_frequencies",
+        ):
             check_whole(name, getattr(self, name), 1)
+        for name, least in (("n_neighbors", 1), ("n_matchings", 0)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least)
         check_whole("seed", self.seed, 0)
+        check_choice("method", self.method, ("graph_map", "spectral", "cwf"))
         check_choice("spectral_filter", self.spectral_filter, ("2λ-λ²", "λ"))
         check_choice("basis", self.basis, ("disk_harmonics", "fourier_bessel"))
         check_choice("solver", self.solver, ("chebyshev", "eigsh"))
@@ -62,14 +87,43 @@ class DenoiseParams:
                 check_positive(name, getattr(self, name))
         if self.bandlimit is not None and self.bandlimit > 0.5:
             raise ParameterError(f"bandlimit must be at most 0.5 cycles per pixel (Nyquist), got {self.bandlimit!r}")
+        if self.method != "spectral" and self.basis != "disk_harmonics":
+            raise ParameterError(
+                f"the method {self.method!r} needs the basis 'disk_harmonics', in which the CTF is diagonal, got "
+                f"{self.basis!r}: leave the basis out, or take the method 'spectral'"
+            )
         if self.radius_px is not None and self.particle_diameter_angstrom is not None:
             raise ParameterError("give radius_px or particle_diameter_angstrom, not both")
 
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": {}}
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"method": "spectral", "refine": True, "n_neighbors": 50}}
 
 
-def preset(name: str = "paper", **changes: Any) -> DenoiseParams:
+MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 15, 40
+
+
+def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
+    """``params`` with the number of neighbours decided.
+
+    >>> settle_size(DenoiseParams(), 10_000).n_neighbors, settle_size(DenoiseParams(), 1_000).n_neighbors
+    (50, 25)
+    """
+    if params.n_neighbors is not None:
+        return params
+    return replace(params, n_neighbors=min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, n_particles // PARTICLES_PER_NEIGHBOR)))
+
+
+def settle(params: DenoiseParams, lists_agree: bool) -> DenoiseParams:
+    """``params`` with everything decided that depends on whether the first neighbour lists agree with each other.
+
+    >>> settle(DenoiseParams(), True).n_matchings, settle(DenoiseParams(), False).n_matchings
+    (1, 2)
+    """
+    chosen: dict[str, Any] = {"refine": not lists_agree, "n_matchings": 1 if lists_agree else 2}
+    return replace(params, **{name: value for name, value in chosen.items() if getattr(params, name) is None})
+
+
+def preset(name: str = "default", **changes: Any) -> DenoiseParams:
     """The parameters of a preset, with changes.
 
     Raises ParameterError when there is no such preset or parameter.

@@ -185,6 +185,7 @@ class Eigenbasis:
     residuals: FloatArray  # (m,): norm of S u - lambda u
     iterations: int
     outcome: str  # "converged", or what happened and what to try next
+    lower_bound: float = -1.0  # hardly any eigenvalue of the graph, at this or the neighbouring frequency, lies below
 
     @property
     def n_eigenvectors(self) -> int:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .basis.interface import SteerableBasis
-from .basis.steerable_pca import expand_components
-from .imaging.noise import relative_power
 from .imaging.resample import resample_images
+from .params import DenoiseParams
 from .records import (
     DiskSupport,
     FloatArray,
@@ -21,7 +17,6 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
-from .restore.ctf_division import interpolate_transfer, transfer_grid
 from .threads import use_threads
 
 
@@ -31,45 +26,43 @@ class DenoiseResult:
 
     Attributes
     ----------
-    neighbors : the refined table, ``scores`` being the affinity; the initial one without refinement.
-    initial_neighbors : the table of the exact rotation-invariant search.
-    eigenvalues : per angular frequency k of the restoration graph, descending.
+    neighbors : the final table. ``scores`` are log likelihoods after matching, up to a constant of each particle; the
+        multi-frequency affinity after Algorithm 1 alone; the correlation without refinement. None for the method "cwf".
+    initial_neighbors : the table of the exact rotation-invariant search; None for "cwf".
+    log_likelihood : (n,), of each image with the best template of the other half of the particles, against noise alone;
+        about half of the signal-to-noise energy for a particle, and around or below 0 for junk. None without matching.
+    eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
-    basis, pca : in which the particles are restored; the basis of a large box has a coarser grid of its own.
-    coordinates : restored coordinates in the principal components, before the CTF is divided out.
-    transfer : (n, f), what is divided out (Eq. 13): |CTF| filtered as the images were; None without CTF.
-    noise, support : what was estimated.
-    whitened : whether the noise was whitened on the way.
+    basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.
+    pca : principal components of the phase-flipped images.
+    ctf_corrected : whether there was a CTF to undo.
+    noise, support : what was estimated; noise with a spectrum was whitened.
+    params : with everything decided that was left to the data.
     seconds : wall-clock time per stage.
     threads : used, and to be used by :meth:`images`.
     """
 
-    neighbors: NeighborTable
-    initial_neighbors: NeighborTable
+    neighbors: NeighborTable | None
+    initial_neighbors: NeighborTable | None
+    log_likelihood: FloatArray | None
     eigenvalues: dict[int, FloatArray]
     box_size: int
     basis: SteerableBasis
+    coefs: SteerableCoefficients
     pca: SteerablePCA
-    coordinates: SteerableCoefficients
-    transfer: NDArray[np.float32] | None
+    ctf_corrected: bool
     noise: NoiseModel
     support: DiskSupport
-    whitened: bool
+    params: DenoiseParams
     seconds: dict[str, float]
     threads: int
 
     @property
-    def ctf_corrected(self) -> bool:
-        return self.transfer is not None
+    def whitened(self) -> bool:
+        return self.noise.relative_power is not None
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""
         with use_threads(self.threads):
-            packed = expand_components(self.coordinates.packed[rows], self.basis.offsets, self.pca)
-            nodes = self.basis.radial_nodes
-            factor = np.sqrt(relative_power(self.noise, nodes * self.basis.box_size / self.box_size))[None, :]
-            if self.transfer is not None:
-                grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
-                factor = factor / interpolate_transfer(self.transfer[rows], grid, nodes)
-            images = self.basis.evaluate(self.basis.apply_radial(packed, factor), threads=self.threads)
+            images = self.basis.evaluate(self.coefs.packed[rows], threads=self.threads)
             return resample_images(images, self.box_size, self.threads)

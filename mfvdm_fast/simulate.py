@@ -1,4 +1,4 @@
-"""Particle stacks with known truth: projections of a volume in random views, CTF, white noise.
+"""Particle stacks with known truth: projections of a volume in random views, CTF, noise, junk where asked for.
 
 Geometry: x_volume = R x_image, with x along columns, y along rows and z along the beam; a volume array is indexed
 [z, y, x], as in an MRC file; the origin is the voxel (pixel) L // 2. The image is the sum of the density along z
@@ -16,13 +16,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import ParameterError
 from .imaging.ctf import check_pixel_size, evaluate_ctf_2d, make_ctf
+from .imperfections import (
+    CONTAMINATED,
+    EMPTY,
+    OFF_CENTRE,
+    DefocusList,
+    contamination_transform,
+    draw_contrast,
+    draw_groups,
+    draw_junk,
+    noise_filter,
+    off_centre_shifts,
+)
 from .kernels.project import slice_grid, slice_volume, weight_table
-from .records import CtfParameters, FloatArray, Images, IndexArray
+from .records import BoolArray, CtfParameters, FloatArray, Images, IndexArray
 from .synthetic import check_volume
 from .threads import resolve_threads, use_threads
 
 _BLOCK_IMAGES = 256  # images in work at once: 129 px take about 60 MB
-_ROTATION_STREAM, _GROUP_STREAM, _SHIFT_STREAM, _CONTRAST_STREAM, _NOISE_STREAM = range(5)
+# One stream of random numbers for each purpose: an option changes nothing but what it is about.
+_ROTATION_STREAM, _GROUP_STREAM, _SHIFT_STREAM, _CONTRAST_STREAM, _NOISE_STREAM, _JUNK_STREAM, _EDGE_STREAM = range(7)
+_BLOB_STREAM = 7
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,8 @@ class SimulationSettings:
     amplitude_contrast: float = 0.1
     shift_std_px: float = 0.0  # standard deviation of each coordinate of the particle's centre
     contrast_std: float = 0.0  # relative standard deviation of the (log-normal, mean 1) factor of each particle
+    noise_falloff: float = 1.0  # noise power at frequency 0 over that at 0.5 cycles/px; 1: white
+    junk_fraction: float = 0.0  # share of images without a particle in the middle, or with ice on it
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class SimulatedStack:
 
     The same image comes out bit for bit whatever the chunk size, the number of threads and the order of reading.
     ``chunks``/``read`` give the noisy images, ``read_clean`` those without CTF and noise, ``read_ctf`` those with CTF
-    and without noise. Shifts and contrast are part of all three.
+    and without noise. Shifts, contrast and junk are part of all three.
     """
 
     pixel_size: float  # Å
@@ -57,12 +73,15 @@ class SimulatedStack:
     defocus_group: IndexArray  # (n,), all 0 without CTF
     shifts_px: FloatArray  # (n, 2): (x, y) of the particle's centre from the pixel L // 2
     contrast: FloatArray  # (n,)
-    signal_variance: float  # of the CTF'd clean stack, all pixels
+    junk_kind: IndexArray  # (n,): 0, or 1 + the place in ``imperfections.JUNK_KINDS``
+    signal_variance: float  # of the CTF'd clean stack without the junk, all pixels
     noise_variance: float  # sigma^2
     seed: int
     threads: int
+    _brightness: float = field(repr=False)  # of the brightest pixel of a projection
     _grid: NDArray[np.float32] = field(repr=False)
     _group_ctf: Images | None = field(repr=False)  # (groups, L, L // 2 + 1)
+    _noise_filter: NDArray[np.float32] | None = field(repr=False)  # (L, L // 2 + 1); None: white
 
     @property
     def n_particles(self) -> int:
@@ -73,6 +92,11 @@ class SimulatedStack:
         """(n, 3) unit vectors."""
         return self.rotations[:, :, 2]
 
+    @property
+    def junk(self) -> BoolArray:
+        """(n,): True where the image is no particle to be restored."""
+        return self.junk_kind > 0
+
     def read(self, rows: IndexArray) -> Images:
         """Noisy images (b, L, L) float32 of the given particles."""
         images = self.read_ctf(rows)
@@ -80,6 +104,8 @@ class SimulatedStack:
         if sigma > 0:
             for image, row in zip(images, np.asarray(rows), strict=True):
                 noise = _generator(self.seed, _NOISE_STREAM, int(row)).standard_normal(image.shape, dtype=np.float32)
+                if self._noise_filter is not None:
+                    noise = scipy.fft.irfft2(scipy.fft.rfft2(noise) * self._noise_filter, s=noise.shape)
                 image += sigma * noise
         return images
 
@@ -117,6 +143,10 @@ class SimulatedStack:
             )
         if np.any(self.contrast[rows] != 1.0):
             out *= self.contrast[rows].astype(np.float32)[:, None, None]
+        out[self.junk_kind[rows] == EMPTY] = 0
+        for i in np.flatnonzero(self.junk_kind[rows] == CONTAMINATED):
+            rng = _generator(self.seed, _BLOB_STREAM, int(rows[i]))
+            out[i] += contamination_transform(self.box_size, self._brightness, rng)
         if with_ctf and self._group_ctf is not None:
             out *= self._group_ctf[self.defocus_group[rows]]
         return out
@@ -130,13 +160,15 @@ def simulate_stack(
     *,
     seed: int = 0,
     threads: int | None = None,
+    defocus: DefocusList | None = None,
 ) -> SimulatedStack:
     """Simulate ``n_particles`` images of ``volume`` (L, L, L) [z, y, x] in uniformly random orientations.
 
     ``pixel_size`` is in Å; see :class:`SimulationSettings` for the rest, and ``synthetic.resize_volume`` for another
-    box. The signal variance that the SNR refers to is taken over every pixel of every image, in a first pass that
-    keeps no image. Orientations depend on ``seed`` alone, and so does the noise up to its scale: the same seed at
-    another SNR gives the same particles. Relative error of a projection: about 5e-5. Raises ParameterError.
+    box. Particles draw from ``defocus`` where given, instead of the groups of the settings. The signal variance that
+    the SNR refers to is taken over every pixel of every image that is not junk, in a first pass that keeps no image.
+    Orientations depend on ``seed`` alone, and so does the noise up to its scale: the same seed at another SNR gives
+    the same particles. Relative error of a projection: about 5e-5. Raises ParameterError.
 
     >>> from mfvdm_fast.synthetic import synthetic_particle
     >>> stack = simulate_stack(synthetic_particle(16), 4.0, 3, SimulationSettings(snr=0.1), seed=1)
@@ -146,25 +178,34 @@ def simulate_stack(
     """
     settings = settings or SimulationSettings()
     _check_settings(settings, n_particles, seed)
+    if defocus is not None and not settings.ctf:
+        raise ParameterError("defocus is a list of defocus values, but ctf=False; leave one of them out")
     density = check_volume(volume)
     count = resolve_threads(threads)
     box_size = density.shape[0]
-    group_of = _generator(seed, _GROUP_STREAM).integers(settings.n_defocus_groups, size=n_particles)
-    groups = _defocus_groups(settings) if settings.ctf else None
+    groups = _defocus_groups(settings, defocus) if settings.ctf else None
+    group_of = _draw_group_of(settings, defocus, n_particles, _generator(seed, _GROUP_STREAM))
+    junk_kind = draw_junk(settings.junk_fraction, n_particles, _generator(seed, _JUNK_STREAM))
+    shifts = settings.shift_std_px * _generator(seed, _SHIFT_STREAM).standard_normal((n_particles, 2))
+    away = off_centre_shifts(box_size, n_particles, _generator(seed, _EDGE_STREAM))
+    white = settings.noise_falloff == 1.0
     stack = SimulatedStack(
         pixel_size=check_pixel_size(pixel_size),
         box_size=box_size,
         rotations=_uniform_rotations(n_particles, _generator(seed, _ROTATION_STREAM)),
         ctf=None if groups is None else groups[group_of],
-        defocus_group=group_of if settings.ctf else np.zeros(n_particles, dtype=np.int64),
-        shifts_px=settings.shift_std_px * _generator(seed, _SHIFT_STREAM).standard_normal((n_particles, 2)),
-        contrast=_contrast(settings.contrast_std, n_particles, _generator(seed, _CONTRAST_STREAM)),
+        defocus_group=group_of,
+        shifts_px=np.where((junk_kind == OFF_CENTRE)[:, None], shifts + away, shifts),
+        contrast=draw_contrast(settings.contrast_std, n_particles, _generator(seed, _CONTRAST_STREAM)),
+        junk_kind=junk_kind,
         signal_variance=0.0,
         noise_variance=0.0,
         seed=seed,
         threads=count,
+        _brightness=float(density.sum(axis=0).max()),
         _grid=slice_grid(density, count).view(np.float32),
         _group_ctf=None if groups is None else evaluate_ctf_2d(groups, box_size, pixel_size),
+        _noise_filter=None if white else noise_filter(box_size, settings.noise_falloff),
     )
     variance = _signal_variance(stack)
     return replace(stack, signal_variance=variance, noise_variance=variance / settings.snr)
@@ -203,23 +244,38 @@ def _uniform_rotations(count: int, rng: np.random.Generator) -> FloatArray:
     return np.ascontiguousarray(np.moveaxis(np.array(rows), 2, 0))
 
 
-def _defocus_groups(settings: SimulationSettings) -> CtfParameters:
+def _defocus_groups(settings: SimulationSettings, given: DefocusList | None) -> CtfParameters:
+    microscope = {
+        "voltage_kv": settings.voltage_kv,
+        "cs_mm": settings.cs_mm,
+        "amplitude_contrast": settings.amplitude_contrast,
+    }
+    if given is not None:
+        return make_ctf(
+            given.defocus_u_angstrom,
+            defocus_v_angstrom=given.defocus_v_angstrom,
+            defocus_angle=given.defocus_angle,
+            **microscope,
+        )
     defocus = np.linspace(settings.defocus_min_angstrom, settings.defocus_max_angstrom, settings.n_defocus_groups)
-    return make_ctf(
-        defocus,
-        voltage_kv=settings.voltage_kv,
-        cs_mm=settings.cs_mm,
-        amplitude_contrast=settings.amplitude_contrast,
+    return make_ctf(defocus, **microscope)
+
+
+def _draw_group_of(
+    settings: SimulationSettings, given: DefocusList | None, count: int, rng: np.random.Generator
+) -> IndexArray:
+    if not settings.ctf:
+        return np.zeros(count, dtype=np.int64)
+    return (
+        rng.integers(settings.n_defocus_groups, size=count) if given is None else draw_groups(given.share, count, rng)
     )
 
 
-def _contrast(std: float, count: int, rng: np.random.Generator) -> FloatArray:
-    log_variance = np.log1p(std**2)
-    return np.exp(np.sqrt(log_variance) * rng.standard_normal(count) - 0.5 * log_variance)
-
-
 def _signal_variance(stack: SimulatedStack) -> float:
-    """Variance over all pixels of the CTF'd clean stack, by Parseval's theorem: no inverse transform."""
+    """Variance over all pixels of the CTF'd clean images but junk, by Parseval's theorem: no inverse transform."""
+    good = np.flatnonzero(~stack.junk)
+    if not good.size:
+        raise ParameterError(f"all of the {stack.n_particles} images came out as junk; lower junk_fraction")
     pixels = stack.box_size**2
     weight = np.full(stack.box_size // 2 + 1, 2.0)
     weight[0] = 1.0  # the other columns stand for two frequencies each; the Nyquist column of an even box is empty
@@ -230,11 +286,12 @@ def _signal_variance(stack: SimulatedStack) -> float:
             power = image.real.astype(np.float64) ** 2 + image.imag.astype(np.float64) ** 2
             square[row] = (power.sum(axis=0) * weight).sum() / pixels**2
             total[row] = image[0, 0].real / pixels
-    return float(square.mean() - total.mean() ** 2)
+    return float(square[good].mean() - total[good].mean() ** 2)
 
 
 def _check_settings(settings: SimulationSettings, n_particles: int, seed: int) -> None:
     least, most = settings.defocus_min_angstrom, settings.defocus_max_angstrom
+    falloff, junk = settings.noise_falloff, settings.junk_fraction
     rules: tuple[tuple[str, object, bool, str], ...] = (
         ("n_particles", n_particles, n_particles >= 1, "at least 1; ask for 1000 or more to see classes"),
         ("seed", seed, seed >= 0, "0 or more; any other number gives another data set"),
@@ -243,6 +300,8 @@ def _check_settings(settings: SimulationSettings, n_particles: int, seed: int) -
         ("defocus_min_angstrom", least, least <= most, f"at most defocus_max_angstrom ({most:g}); swap the two"),
         ("shift_std_px", settings.shift_std_px, settings.shift_std_px >= 0, "0 px or more; 0 centres every particle"),
         ("contrast_std", settings.contrast_std, settings.contrast_std >= 0, "0 or more; 0 gives equal contrast"),
+        ("noise_falloff", falloff, 0 < falloff < np.inf, "above 0; 1 is white noise, 4 falls as in real micrographs"),
+        ("junk_fraction", junk, 0 <= junk < 1, "at least 0 and below 1; 0.16 is common"),
     )
     for name, value, good, rule in rules:
         if not good:

@@ -6,11 +6,21 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_choice
 from .errors import ParameterError
 
 _BLOBS = (30, 18, 12)  # three domains of different size: no rotation or mirror maps the particle to itself
 _DOMAIN_CENTRES = np.array([[-0.12, -0.05, 0.02], [0.14, 0.03, 0.10], [0.05, 0.17, -0.13]])  # in boxes, (x, y, z)
 _DOMAIN_RADII = (0.17, 0.12, 0.10)
+_ROD = np.array([0.3, 0.3, 2.0])
+_UNIT_CENTRE = np.array([0.24, 0.10, 0.16])  # of one of the copies of a symmetric particle, off all axes
+_QUARTER_TURN, _HALF_TURN = ((0, -1, 0), (1, 0, 0), (0, 0, 1)), ((-1, 0, 0), (0, -1, 0), (0, 0, 1))  # about z
+_GENERATORS = {
+    "c4": (_QUARTER_TURN,),
+    "d2": (_HALF_TURN, ((1, 0, 0), (0, -1, 0), (0, 0, -1))),
+    "octahedral": (_QUARTER_TURN, ((0, 0, 1), (1, 0, 0), (0, 1, 0))),
+}
+SHAPES = ("globular", "elongated", "small", *_GENERATORS)
 _REACH = 0.4  # distance from the centre, in boxes, that the two-sigma sphere of the outermost blob touches
 
 
@@ -26,14 +36,22 @@ def check_volume(volume: ArrayLike) -> NDArray[np.float32]:
     return cube
 
 
-def synthetic_particle(box_size: int = 65, seed: int = 0) -> NDArray[np.float32]:
-    """An asymmetric protein-like density (L, L, L) float32 [z, y, x]: three chains of 60 Gaussian blobs in all.
+def synthetic_particle(box_size: int = 65, seed: int = 0, shape: str = "globular") -> NDArray[np.float32]:
+    """A protein-like density (L, L, L) float32 [z, y, x]: three chains of 60 Gaussian blobs in all, peak 1.
 
-    The centre of mass is at the centre voxel L // 2, the radius 0.4 L, the peak 1.
+    The centre of mass is at the centre voxel L // 2, the radius 0.4 L. ``shape`` is one of
+
+    - "globular": asymmetric;
+    - "elongated": the same drawn out along z to a rod, about three times as long as wide;
+    - "small": the globular one at half the size, in the same box;
+    - "c4", "d2", "octahedral": 4, 4 or 24 copies of smaller chains, with that symmetry about z (x, y, z).
+
+    Raises ParameterError.
 
     >>> synthetic_particle(32).shape
     (32, 32, 32)
     """
+    check_choice("shape", shape, SHAPES)
     if box_size < 8:
         raise ParameterError(f"box_size must be at least 8 px, got {box_size}; 65 is a good size for a demonstration")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
@@ -44,12 +62,43 @@ def synthetic_particle(box_size: int = 65, seed: int = 0) -> NDArray[np.float32]
     sigma = rng.uniform(0.020, 0.034, len(places))
     peak = rng.uniform(0.6, 1.4, len(places))
     places -= np.average(places, axis=0, weights=peak * sigma**3)
+    if shape == "elongated":
+        places *= _ROD
+    copies = symmetry_rotations(shape) if shape in _GENERATORS else np.eye(3)[None]
+    if len(copies) > 1:
+        centre = _UNIT_CENTRE - copies.mean(axis=0) @ _UNIT_CENTRE  # nothing along the only axis of c4
+        places = places * len(copies) ** (-1 / 3) + centre
     places *= np.min((_REACH - 2 * sigma) / np.linalg.norm(places, axis=1))
+    if shape == "small":
+        places, sigma = 0.5 * places, 0.5 * sigma
+    density = sum(_render(places @ copy.T, sigma, peak, box_size) for copy in copies)
+    return np.asarray(density / np.max(density), dtype=np.float32)
+
+
+def symmetry_rotations(group: str) -> NDArray[np.float64]:
+    """The rotations (g, 3, 3) of "c4", "d2" or "octahedral", the identity first; they act on (x, y, z).
+
+    >>> len(symmetry_rotations("octahedral"))
+    24
+    """
+    check_choice("group", group, tuple(_GENERATORS))
+    found = [np.eye(3)]
+    for rotation in found:  # grows until closed
+        for generator in _GENERATORS[group]:
+            product = np.array(generator, np.float64) @ rotation
+            if not any(np.array_equal(product, known) for known in found):
+                found.append(product)
+    return np.array(found)
+
+
+def _render(
+    places: NDArray[np.float64], sigma: NDArray[np.float64], peak: NDArray[np.float64], box_size: int
+) -> NDArray[np.float64]:
+    """Density (L, L, L) of Gaussian blobs at ``places`` (b, 3), all lengths in boxes."""
     axis = (np.arange(box_size) - box_size // 2) / box_size
     x, y, z = (np.exp(-0.5 * ((axis - places[:, i, None]) / sigma[:, None]) ** 2) for i in range(3))
     planes = (peak[:, None] * z)[:, :, None] * y[:, None, :]
-    density = planes.reshape(len(places), -1).T @ x
-    return (density / density.max()).reshape((box_size,) * 3).astype(np.float32)
+    return np.asarray(planes.reshape(len(places), -1).T @ x).reshape((box_size,) * 3)
 
 
 def _folded_chain(count: int, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:

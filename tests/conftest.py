@@ -59,3 +59,11 @@ def denoised(simulated: Path) -> Path:
     folder = simulated.parent / "denoised"
     assert main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def published(simulated: Path) -> Path:
+    """The same by the paper's method."""
+    folder = simulated.parent / "published"
+    assert main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST, "--preset", "paper"]) == 0
+    return folder

@@ -1,38 +1,91 @@
-"""Predictions of memory, time and disk: their order, their bounds and their error."""
+"""Predictions of memory, time and disk: their order, their bounds and their error, and runs that were measured."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mfvdm_fast.budget import predict
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.params import DenoiseParams
+from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.records import DiskSupport
 
 PARAMS = DenoiseParams()
+# What a low SNR decides (see params.settle), and what a high one does.
+LOW: dict[str, Any] = {
+    "refine": True, "n_matchings": 2, "n_template_eigenvectors": 100, "n_template_frequencies": 16,
+}  # fmt: skip
+
+# Particles, box, preset, disc on the grid of the basis; CPU-seconds and peak bytes of the whole command on one thread
+# of an AMD EPYC (Zen 4): 70S ribosome, SNR .05 and .01.
+MEASURED = [
+    (1_000, 65, "paper", 29.1, 0.254, 3.0, 283e6),
+    (3_000, 65, "paper", 29.1, 0.254, 5.4, 302e6),
+    (10_000, 65, "paper", 29.1, 0.254, 23.1, 546e6),
+    (10_000, 65, "default", 29.1, 0.254, 49.2, 545e6),
+    (10_000, 65, "default", 26.8, 0.254, 61.9, 532e6),
+    (3_000, 65, "default", 29.1, 0.254, 15.0, 339e6),
+    (3_000, 129, "paper", 64.0, 0.325, 11.2, 536e6),
+    (3_000, 129, "default", 64.0, 0.325, 26.9, 506e6),
+    (1_000, 257, "paper", 68.5, 0.402, 12.4, 652e6),
+    (1_000, 257, "default", 68.5, 0.402, 22.5, 653e6),
+]
+
+
+@pytest.mark.parametrize(("n", "box_size", "name", "radius", "bandlimit", "seconds", "peak"), MEASURED)
+def test_measured_runs_are_predicted(
+    n: int, box_size: int, name: str, radius: float, bandlimit: float, seconds: float, peak: float
+) -> None:
+    params = preset(name, **(LOW if name == "default" else {}))
+    budget = predict(n, box_size, params, support=DiskSupport(radius, bandlimit))
+    assert 0.5 < budget.cpu_seconds / seconds < 2
+    assert 0.75 < budget.memory_bytes / peak < 1.25
 
 
 def test_needs_grow_with_the_job() -> None:
     small, large = predict(10_000, 65, PARAMS), predict(40_000, 65, PARAMS)
-    assert small.least_memory_bytes <= small.memory_bytes < large.memory_bytes < 4 * small.memory_bytes
+    assert small.least_memory_bytes < small.memory_bytes < large.memory_bytes < 4 * small.memory_bytes
     assert 8 * small.cpu_seconds > large.cpu_seconds > 4 * small.cpu_seconds
     assert large.output_bytes == 4 * small.output_bytes
+    assert sum(small.stage_seconds.values()) == small.cpu_seconds
 
 
 def test_what_is_left_out_costs_nothing() -> None:
-    whole = predict(10_000, 65, PARAMS)
-    assert predict(10_000, 65, replace(PARAMS, refine=False)).cpu_seconds < whole.cpu_seconds
-    fewer = predict(10_000, 65, replace(PARAMS, n_eigenvectors=20))
+    whole = predict(10_000, 65, replace(PARAMS, **LOW))
+    plain = predict(10_000, 65, replace(PARAMS, refine=False, n_matchings=0))
+    assert {"eigenvectors", "refine", "templates", "match"} == set(whole.stage_seconds) - set(plain.stage_seconds)
+    assert plain.cpu_seconds < whole.cpu_seconds
+    fewer = predict(10_000, 65, replace(PARAMS, refine=True, n_eigenvectors=20))
     assert fewer.stage_bytes["refine"] < whole.stage_bytes["refine"]
-    assert predict(10_000, 65, PARAMS, has_ctf=False).stage_bytes["restore"] < whole.stage_bytes["restore"]
-    narrow = predict(10_000, 65, PARAMS, support=DiskSupport(25.0, 0.2))
-    assert narrow.memory_bytes < whole.memory_bytes
+    wiener = predict(10_000, 65, replace(PARAMS, method="cwf"))
+    assert "search" not in wiener.stage_seconds
+    assert wiener.memory_bytes < plain.memory_bytes
+    paper = preset("paper")
+    without = predict(10_000, 65, paper, has_ctf=False).stage_bytes["restore"]
+    assert without < predict(10_000, 65, paper).stage_bytes["restore"]
+
+
+def test_what_the_data_decide_is_taken_half_way() -> None:
+    either, clear, noisy = (
+        predict(10_000, 65, replace(PARAMS, **change))
+        for change in ({}, {"refine": False, "n_matchings": 1}, {"refine": True, "n_matchings": 2})
+    )
+    assert either.cpu_seconds == pytest.approx((clear.cpu_seconds + noisy.cpu_seconds) / 2)
+    assert clear.cpu_seconds < either.cpu_seconds < noisy.cpu_seconds
+
+
+def test_a_look_at_the_images_counts() -> None:
+    blind, seen = predict(10_000, 65, PARAMS), predict(10_000, 65, PARAMS, support=DiskSupport(25.0, 0.2))
+    assert seen.memory_bytes < blind.memory_bytes
+    assert seen.cpu_seconds < blind.cpu_seconds
+    given = predict(10_000, 65, replace(PARAMS, radius_px=25.0, bandlimit=0.2))
+    assert given.memory_bytes == seen.memory_bytes
 
 
 def test_output_holds_images_and_both_tables() -> None:
-    assert predict(100, 32, PARAMS).output_bytes == 100 * (4 * 32**2 + 2 * 25 * 50)
+    assert predict(100, 32, PARAMS).output_bytes == 100 * (4 * 32**2 + 2 * 25 * 15)
 
 
 def test_lines_say_memory_time_and_disk() -> None:

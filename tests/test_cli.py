@@ -44,6 +44,7 @@ def test_outputs_are_what_the_pipeline_found(denoised: Path, result: DenoiseResu
     assert (stack.n_particles, stack.box_size, stack.pixel_size, stack.ctf) == (N_PARTICLES, BOX_SIZE, 4.0, None)
     np.testing.assert_array_equal(stack.read(np.arange(N_PARTICLES)), result.images())
     for name, table in (("neighbors", result.neighbors), ("initial_neighbors", result.initial_neighbors)):
+        assert table is not None
         written = np.load(denoised / f"{name}.npz")
         np.testing.assert_array_equal(written["indices"], table.indices)
         np.testing.assert_array_equal(written["mirrored"], table.mirrored)
@@ -93,7 +94,8 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
         "SNR about 0.",
         "radius 12.5 px (50 Å)",
         "angular frequencies",
-        "8 of each particle, refined with 2 frequencies",
+        "8 of each particle, ",
+        ", matched ",
         f"written to {tmp_path / 'out'}:",
         *command.FILES,
     ):
@@ -115,7 +117,6 @@ def test_the_same_bytes_for_any_run_threads_and_memory(
     options = [str(budget.least_memory_bytes) if word == "least" else word for word in options]
     done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", *options)
     assert done.code == 0
-    assert ("expand again" in done.err) == ("--max-memory" in options)
     assert all_bytes(tmp_path / "out") == all_bytes(denoised)
 
 
@@ -146,7 +147,7 @@ def test_a_shuffled_table_gives_the_matching_rows(cli: Cli, simulated: Path, den
     assert cli.denoise(star, "-o", tmp_path / "out", "--truth", simulated).code == 0
     images = open_stack(tmp_path / "out" / "denoised.star").read(np.arange(N_PARTICLES))
     expected = open_stack(denoised / "denoised.star").read(order)
-    assert np.linalg.norm(images - expected) < 0.02 * np.linalg.norm(expected)
+    assert np.linalg.norm(images - expected) < 0.2 * np.linalg.norm(expected)  # other halves were matched
     first = np.load(tmp_path / "out" / "initial_neighbors.npz")["indices"]
     before = np.load(denoised / "initial_neighbors.npz")["indices"]
     np.testing.assert_array_equal(np.sort(order[first]), np.sort(before[order]))
@@ -156,35 +157,58 @@ def test_a_shuffled_table_gives_the_matching_rows(cli: Cli, simulated: Path, den
         json.loads(cli("evaluate", out, "--truth", simulated, "--json").out) for out in (tmp_path / "out", denoised)
     ]
     assert scores[0]["images"]["noisy"] == pytest.approx(scores[1]["images"]["noisy"])
-    assert scores[0]["images"]["denoised"] == pytest.approx(scores[1]["images"]["denoised"], rel=0.01)
+    assert scores[0]["images"]["denoised"] == pytest.approx(scores[1]["images"]["denoised"], rel=0.05)
     assert scores[0]["neighbors"]["initial"] == pytest.approx(scores[1]["neighbors"]["initial"])
+
+
+def check_option(options: list[str], name: str, value: object, runs: tuple[Cli, Path, Path, Path]) -> None:
+    """A run with an option differs from the one in ``before`` in that parameter, and in its images."""
+    cli, star, before, out = runs
+    assert cli.denoise(star, "-o", out, *options).code == 0
+    old, new = (json.loads((folder / "manifest.json").read_text()) for folder in (before, out))
+    assert new["parameters"] == {**old["parameters"], name: value}
+    assert (out / "denoised.mrcs").read_bytes() != (before / "denoised.mrcs").read_bytes()
+    has_ctf = "rlnDefocusU" in read_star(out / "denoised.star").blocks["particles"]
+    assert has_ctf == (name == "ctf")
 
 
 @pytest.mark.parametrize(
     ("options", "name", "value"),
     [
+        (["--method", "cwf"], "method", "cwf"),
+        (["--matchings", "3"], "n_matchings", 3),
+        (["--restoration-eigenvectors", "10"], "n_restoration_eigenvectors", 10),
         (["--neighbors", "6"], "n_neighbors", 6),
-        (["--frequencies", "1"], "n_frequencies", 1),
-        (["--eigenvectors", "6"], "n_eigenvectors", 6),
-        (["--no-refine"], "refine", False),
         (["--particle-diameter", "80"], "particle_diameter_angstrom", 80.0),
         (["--no-ctf"], "ctf", False),
         (["--whiten"], "whiten", True),
-        (["--basis", "fourier_bessel"], "basis", "fourier_bessel"),
-        (["--solver", "eigsh"], "solver", "eigsh"),
         (["--seed", "3"], "seed", 3),
     ],
 )
 def test_every_option_reaches_the_pipeline(
     options: list[str], name: str, value: object, cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
 ) -> None:
-    assert cli.denoise(simulated / "particles.star", "-o", tmp_path, *options).code == 0
-    before, after = (json.loads((folder / "manifest.json").read_text()) for folder in (denoised, tmp_path))
-    assert after["parameters"] == {**before["parameters"], name: value}
-    assert (tmp_path / "denoised.mrcs").read_bytes() != (denoised / "denoised.mrcs").read_bytes()
+    check_option(options, name, value, (cli, simulated / "particles.star", denoised, tmp_path))
+    for table in ("neighbors.npz", "initial_neighbors.npz"):
+        assert (tmp_path / table).exists() == (value != "cwf")
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value"),
+    [
+        (["--frequencies", "1"], "n_frequencies", 1),
+        (["--eigenvectors", "6"], "n_eigenvectors", 6),
+        (["--no-refine"], "refine", False),
+        (["--basis", "fourier_bessel"], "basis", "fourier_bessel"),
+        (["--solver", "eigsh"], "solver", "eigsh"),
+    ],
+)
+def test_every_option_reaches_the_published_method(
+    options: list[str], name: str, value: object, cli: Cli, simulated: Path, published: Path, tmp_path: Path
+) -> None:
+    options = ["--preset", "paper", *options]
+    check_option(options, name, value, (cli, simulated / "particles.star", published, tmp_path))
     assert (tmp_path / "initial_neighbors.npz").exists() == (name != "refine")
-    has_ctf = "rlnDefocusU" in read_star(tmp_path / "denoised.star").blocks["particles"]
-    assert has_ctf == (name == "ctf")
 
 
 def test_no_whiten_overrules_the_estimate(cli: Cli, tmp_path: Path) -> None:
@@ -258,11 +282,21 @@ def test_overwrite_replaces_and_its_absence_refuses(cli: Cli, simulated: Path, d
 
 
 def test_a_dry_run_prints_the_budget_and_writes_nothing(cli: Cli, simulated: Path, tmp_path: Path) -> None:
-    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--neighbors", "8")
+    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--preset", "paper")
     assert done.code == 0
     assert [line.partition(":")[0] for line in done.out.splitlines()] == ["memory", "time", "disk"]
     assert not (tmp_path / "out").exists()
-    more = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--neighbors", "80")
+    more = cli(
+        "denoise",
+        simulated / "particles.star",
+        "-o",
+        tmp_path / "out",
+        "--dry-run",
+        "--neighbors",
+        "80",
+        "--method",
+        "cwf",
+    )
     assert more.out != done.out
 
 

@@ -64,7 +64,7 @@ def test_version(cli: Cli) -> None:
         ),
         (["denoise", "a.star", "-o", "x", "--basis", "wavelet"], "--basis must be one of 'disk_harmonics', "),
         (["denoise", "a.star", "-o", "x", "--solver", "magic"], "--solver must be one of 'chebyshev', 'eigsh'"),
-        (["denoise", "a.star", "-o", "x", "--preset", "magic"], "--preset must be one of 'paper'"),
+        (["denoise", "a.star", "-o", "x", "--preset", "magic"], "--preset must be one of 'default', 'paper'"),
         (["denoise", "a.star", "-o", "x", "--seed", "-1"], "--seed must be a whole number of at least 0, got -1"),
         (["denoise", "a.star", "-o", "x", "--particle-diameter", "0"], "--particle-diameter must be a finite number"),
         (["denoise", "a.star", "-o", "x", "--max-memory", "lots"], "--max-memory must be a size above 0 such as 1500M"),
@@ -154,7 +154,7 @@ def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:
     said = []
     for line in job.stderr:
         said.append(line)
-        if "eigenvectors: started" in line:
+        if "templates: started" in line:
             job.send_signal(signal.SIGINT)
             break
     said += job.stderr.readlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import logging
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -131,6 +132,73 @@ def test_a_neighbouring_frequency_changes_the_work_not_the_result(k: int, other:
     nothing = Eigenbasis(other, np.zeros(0), np.zeros((N, 0), np.complex64), np.zeros(0), 1, "converged")
     same = solve_eigenbasis(sphere_graph(), k, M, options=FINE, neighbor=nothing)
     assert same.vectors.tobytes() == alone.vectors.tobytes()
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_products_of_other_frequencies_are_a_good_start(first: int) -> None:
+    neighbor, unit = (solve_eigenbasis(sphere_graph(), k, M) for k in (3 - first, first))
+    once, fine = (
+        [
+            solve_eigenbasis(sphere_graph(), 3, M, options=options, neighbor=neighbor, unit=start)
+            for start in (unit, None)
+        ]
+        for options in (SolverOptions(tolerance=1), FINE)
+    )
+    assert once[0].iterations == once[1].iterations == 1
+    assert once[0].residuals.max() < 0.5 * once[1].residuals.max()
+    np.testing.assert_allclose(fine[0].values, fine[1].values, atol=2e-6)
+    foreign = solve_eigenbasis(sphere_graph(), 4, M, options=FINE, neighbor=neighbor, unit=unit)
+    alone = solve_eigenbasis(sphere_graph(), 4, M, options=FINE, neighbor=neighbor)
+    assert foreign.vectors.tobytes() == alone.vectors.tobytes()  # first + (3 - first) is not 4
+
+
+def test_dependent_start_vectors_lose_nothing() -> None:
+    """All columns of both factors the same: one product, and the rest must come from random vectors."""
+    one = solve_eigenbasis(sphere_graph(), 1, M)
+    same = replace(one, vectors=np.repeat(one.vectors[:, :1], M, axis=1))
+    found = solve_eigenbasis(sphere_graph(), 2, M, options=FINE, neighbor=same, unit=same)
+    np.testing.assert_allclose(found.values, dense(2)[0][:M], atol=2e-6)
+
+
+def test_a_start_on_one_component_finds_the_other() -> None:
+    """Products are zero on the second component; it must be found all the same."""
+    part = sphere_table(400, 8)
+    graph = build_frequency_graph(side_by_side(part, part))
+    one = solve_eigenbasis(graph, 1, 12)
+    vectors = one.vectors.copy()
+    vectors[400:] = 0
+    half = replace(one, vectors=vectors)
+    found = solve_eigenbasis(graph, 2, 12, neighbor=half, unit=half)
+    alone = solve_eigenbasis(graph, 2, 12)
+    np.testing.assert_allclose(found.values, alone.values, atol=1e-3)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_noise_margin_leaves_out_what_wrong_edges_make(k: int) -> None:
+    """True neighbours and as many random ones: the bulk is cut away, what is left is as without the margin."""
+    table = sphere_table(N, 10)
+    rng = np.random.default_rng(4)
+    wrong = NeighborTable(
+        np.concatenate([table.indices, (np.arange(N)[:, None] + rng.integers(1, N, (N, 10))) % N], axis=1),
+        np.concatenate([table.mirrored, rng.random((N, 10)) < 0.5], axis=1),
+        np.concatenate([table.angles, rng.uniform(-3, 3, (N, 10))], axis=1),
+        np.zeros((N, 20)),
+    )
+    graph = build_frequency_graph(wrong)
+    values = np.linalg.eigvalsh(real_matrix(graph, k).toarray())
+    expected = int(np.count_nonzero(values > -1.2 * values[0]))
+    for method in ("chebyshev", "eigsh"):
+        options = SolverOptions(method=method, tolerance=1e-4, noise_margin=1.2)
+        basis = solve_eigenbasis(graph, k, 60, options=options)
+        assert abs(basis.n_eigenvectors - expected) <= (2 if method == "chebyshev" else 0)
+        assert 3 < basis.n_eigenvectors < 60
+        np.testing.assert_allclose(basis.values, values[::-1][: basis.n_eigenvectors], atol=2e-6)
+        assert basis.lower_bound == pytest.approx(values[0], abs=0.03)
+    if k:
+        neighbor = solve_eigenbasis(graph, 3, 60, options=options)
+        again = solve_eigenbasis(graph, k, 60, options=replace(options, method="chebyshev"), neighbor=neighbor)
+        np.testing.assert_allclose(again.values, values[::-1][: again.n_eigenvectors], atol=2e-6)
+        assert abs(again.n_eigenvectors - expected) <= 3
 
 
 @pytest.mark.parametrize("k", [0, 1])

@@ -13,15 +13,15 @@ from mfvdm_fast.graph.eigenbasis import SolverOptions, solve_eigenbasis
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.records import Eigenbasis, FrequencyGraph, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore import graph_map
-from mfvdm_fast.restore.graph_map import (
-    class_grams,
+from mfvdm_fast.restore.amplitudes import (
+    BAND,
+    band_means,
+    falling_prior,
     fit_amplitudes,
-    pool_prior,
     posterior_blocks,
-    restore_graph_map,
-    scaled_eigenbasis,
     solve_amplitudes,
 )
+from mfvdm_fast.restore.graph_map import class_grams, restore_graph_map, scaled_eigenbasis
 from mfvdm_fast.restore.wiener import (
     Observation,
     describe_observation,
@@ -114,32 +114,34 @@ def test_the_prior_is_a_fixed_point_of_em_and_exact_for_orthogonal_columns(rng: 
     for l in range(m):
         np.testing.assert_allclose(blocks[l], dense[l * p : (l + 1) * p, l * p : (l + 1) * p], atol=1e-9)
     assert fit.evidence == pytest.approx(reference.log_evidence(y, ones, np.ones(p), phi, prior), rel=1e-6)
-    again = reference.pool(fit.amplitude**2 + np.einsum("lqq->lq", blocks), graph_map.BAND)
+    again = reference.pool(fit.amplitude**2 + np.einsum("lqq->lq", blocks), BAND)
     np.testing.assert_allclose(fit.prior, again, rtol=0.02)
     np.testing.assert_allclose(fit.correlation, [[1, 0.27], [0.27, 1]])
 
 
 def test_amplitudes_solve_a_strongly_coupled_system(rng: np.random.Generator) -> None:
-    m, p = 25, 3
+    m, p, band = 25, 3, np.repeat([0, 1], [12, 13])
     root = rng.normal(size=(p, m, 40))
     information = root @ root.transpose(0, 2, 1)
-    variances, correlation = rng.uniform(0.1, 1, (m, p)), 0.5 + 0.5 * np.eye(p)
-    blocks, _ = posterior_blocks(variances, correlation, np.einsum("qll->lq", information))
+    variances, correlation = rng.uniform(0.1, 1, (2, p)), 0.5 + 0.5 * np.eye(p)
+    diagonal = band_means(np.einsum("qll->lq", information), band)
+    blocks, _ = posterior_blocks(variances, correlation, diagonal)
     target = rng.normal(size=(m, p))
     dense = np.zeros((m, p, m, p))
     for q in range(p):
         dense[:, q, :, q] = information[q]
-    matrix = dense.reshape(m * p, m * p) + np.linalg.inv(reference.prior_matrix(variances, correlation))
+    matrix = dense.reshape(m * p, m * p) + np.linalg.inv(reference.prior_matrix(variances[band], correlation))
     expected = np.linalg.solve(matrix, target.ravel()).reshape(m, p)
-    found = solve_amplitudes(target, information, blocks)
+    found = solve_amplitudes(target, information.astype(np.float32), diagonal, blocks, band)
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
 def test_prior_is_pooled_and_falls(rng: np.random.Generator) -> None:
     for m in (5, 20, 39, 95):
         moments = rng.exponential(size=(m, 3)) * np.linspace(3, 1, m)[:, None]
-        found = pool_prior(moments)
-        np.testing.assert_allclose(found, reference.pool(moments, graph_map.BAND), rtol=1e-9)
+        band = np.minimum(np.arange(m) // BAND, max(0, m // BAND - 1))
+        found = falling_prior(band_means(moments, band), np.bincount(band))[band]
+        np.testing.assert_allclose(found, reference.pool(moments, BAND), rtol=1e-9)
         assert (np.diff(found, axis=0) <= 0).all()
 
 

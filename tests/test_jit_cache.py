@@ -109,16 +109,15 @@ def test_digest_depends_on_every_file_and_its_name(tmp_path: Path) -> None:
 SAME_BITS = """
 import hashlib, numpy as np
 from mfvdm_fast.kernels.peaks import peak_angles
-from mfvdm_fast.kernels.spmm import chebyshev_step
+from mfvdm_fast.kernels.spmm import filter_panel
 rng = np.random.default_rng(0)
-n, edges, m = 200, 10, 21
-x, previous = rng.standard_normal((2, n, 2 * m), np.float32)
+n, edges = 200, 10
+panels = rng.standard_normal((3, n, 32), np.float32)
 values = (rng.standard_normal((n * edges, 2)) @ [1, 1j]).astype(np.complex64)
-out = np.empty_like(x)
-chebyshev_step(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values,
-               x, previous, np.float32(1.3), np.float32(0.2), out)
+filter_panel(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values,
+             panels, np.float32(0.2), np.float32(30), 3)
 angles, _ = peak_angles((rng.standard_normal((50, 9, 2)) @ [1, 1j]).astype(np.complex64))
-print(hashlib.sha256(out.tobytes() + angles.tobytes()).hexdigest())
+print(hashlib.sha256(panels.tobytes() + angles.tobytes()).hexdigest())
 """
 
 
@@ -130,3 +129,36 @@ def test_the_run_that_compiles_gives_the_bits_of_later_ones(tmp_path: Path) -> N
     ]
     assert found[0].stdout == found[1].stdout != ""
     assert list(tmp_path.rglob("*.nbi"))
+
+
+COMPILED = """
+import importlib, pkgutil, sys
+from mfvdm_fast import kernels
+from mfvdm_fast.cli.main import main
+
+def compiled():
+    found = {}
+    for name in [module.name for module in pkgutil.iter_modules(kernels.__path__)]:
+        module = importlib.import_module(f"mfvdm_fast.kernels.{name}")
+        for key, value in vars(module).items():
+            if hasattr(value, "signatures"):
+                found[f"{name}.{key}"] = set(value.signatures)
+    return found
+
+folder = sys.argv[1]
+assert main(["warmup", "--threads", "1"]) == 0
+before = compiled()
+job = ["-n", "120", "-L", "33", "--pixel-size", "8", "--snr", "0.5", "-o", folder + "/sim"]
+assert main(["simulate", *job, "--threads", "1"]) == 0
+for name in ("default", "paper"):
+    options = ["-o", f"{folder}/{name}", "--preset", name, "--neighbors", "8", "--threads", "1"]
+    assert main(["denoise", folder + "/sim/particles.star", *options]) == 0
+print("NEW", sorted(name for name, signatures in compiled().items() if signatures != before[name]))
+"""
+
+
+def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMPILED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "NEW []"

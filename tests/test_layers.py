@@ -15,7 +15,7 @@ PACKAGE = Path(mfvdm_fast.__file__).parent
 
 BASE = {"errors", "records", "checks", "threads", "progress"}
 STAGES = ("imaging", "basis", "neighbors", "graph", "restore", "classes")
-TOOLS = {"simulate", "synthetic", "metrics"}  # truth and scores: stand beside the pipeline, not in it
+TOOLS = {"simulate", "synthetic", "imperfections", "metrics"}  # truth and scores: stand beside the pipeline, not in it
 
 # What each part may import besides itself.
 ALLOWED: dict[str, set[str]] = {
@@ -33,8 +33,9 @@ ALLOWED: dict[str, set[str]] = {
     "io": BASE,
     **{tool: {"kernels", "ext", "imaging"} | TOOLS | BASE for tool in TOOLS},
     "budget": {"params"} | BASE,
-    "result": {*STAGES} | BASE,
-    "pipeline": {*STAGES, "params", "budget", "result"} | BASE,
+    "result": {*STAGES, "params"} | BASE,
+    "prepare": {*STAGES, "params", "budget"} | BASE,
+    "pipeline": {*STAGES, "params", "budget", "prepare", "result"} | BASE,
     "report": {"params", "metrics"} | BASE,
     "cli": {"io", "pipeline", "result", "report", "params", "budget", "kernels", "__version__"} | TOOLS | BASE,
 }

@@ -22,7 +22,6 @@ from mfvdm_fast.kernels._simd import (
     vabs,
     vmax,
     vmin,
-    vsqrt,
 )
 from mfvdm_fast.kernels.peaks import TIE, peak_angles
 from mfvdm_fast.threads import use_threads
@@ -109,9 +108,8 @@ def _every_operation(a, b, out, whole):  # type: ignore[no-untyped-def]
     store(out, 64, vmax(x, y))
     store(out, 80, vmin(x, y))
     store(out, 96, vabs(x))
-    store(out, 112, vsqrt(vabs(y)))
-    out[128] = largest(x)
-    out[129] = total(x)
+    out[112] = largest(x)
+    out[113] = total(x)
     bits = reaches(x, y)
     whole[0], whole[1], whole[2] = bits, lowest_bit(bits), count_bits(bits)
 
@@ -119,11 +117,11 @@ def _every_operation(a, b, out, whole):  # type: ignore[no-untyped-def]
 def test_vectors_do_what_numpy_does(rng: np.random.Generator) -> None:
     a, b = rng.standard_normal((2, 16)).astype(np.float32)
     a[3] = b[3]
-    out, whole = np.zeros(130, np.float32), np.zeros(3, np.int64)
+    out, whole = np.zeros(114, np.float32), np.zeros(3, np.int64)
     _every_operation(a, b, out, whole)
-    expected = [a + b, a - b, a * b, a * b + 2, np.maximum(a, b), np.minimum(a, b), np.abs(a), np.sqrt(np.abs(b))]
-    np.testing.assert_allclose(out[:128].reshape(8, 16), expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(out[128:], [a.max(), a.sum()], rtol=1e-5)
+    expected = [a + b, a - b, a * b, a * b + 2, np.maximum(a, b), np.minimum(a, b), np.abs(a)]
+    np.testing.assert_allclose(out[:112].reshape(7, 16), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(out[112:], [a.max(), a.sum()], rtol=1e-5)
     reached = np.flatnonzero(a >= b)
     assert whole.tolist() == [sum(1 << int(p) for p in reached), reached[0], len(reached)]
 

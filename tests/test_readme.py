@@ -24,10 +24,7 @@ def blocks(language: str) -> list[str]:
 
 def commands(block: str) -> list[list[str]]:
     return [
-        words
-        for line in block.splitlines()
-        for part in line.split("&&")
-        if (words := shlex.split(part, comments=True))
+        words for line in block.splitlines() for part in line.split("&&") if (words := shlex.split(part, comments=True))
     ]
 
 

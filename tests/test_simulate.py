@@ -219,6 +219,11 @@ def test_shift_and_contrast_have_the_spread_asked_for() -> None:
         (SimulationSettings(defocus_min_angstrom=5e4), 5, r"defocus_min_angstrom must be at most .* \(40000\); swap"),
         (SimulationSettings(shift_std_px=-1), 5, "shift_std_px must be 0 px or more; 0 centres every particle, got -1"),
         (SimulationSettings(contrast_std=-1), 5, "contrast_std must be 0 or more; 0 gives equal contrast, got -1"),
+        (SimulationSettings(noise_falloff=0), 5, "noise_falloff must be above 0; 1 is white noise, .* got 0"),
+        (SimulationSettings(noise_falloff=np.inf), 5, "noise_falloff must be above 0; .* got inf"),
+        (SimulationSettings(junk_fraction=1), 5, "junk_fraction must be at least 0 and below 1; 0.16 .* got 1"),
+        (SimulationSettings(junk_fraction=-0.1), 5, "junk_fraction must be at least 0 and below 1; 0.16 .* got -0.1"),
+        (SimulationSettings(junk_fraction=0.99), 2, "all of the 2 images came out as junk; lower junk_fraction"),
         (SimulationSettings(voltage_kv=0), 5, "voltage_kv must be above 0 kV"),
     ],
 )
@@ -245,60 +250,3 @@ def test_other_refusals() -> None:
         synthetic_particle(7)
     with pytest.raises(ParameterError, match="box_size must be at least 8 px, got 4; take 32 or more"):
         resize_volume(volume, PIXEL_SIZE, 4)
-
-
-def test_synthetic_particle_fits_and_is_centred() -> None:
-    for seed in range(5):
-        volume = synthetic_particle(48, seed)
-        assert volume.dtype == np.float32
-        assert volume.max() == 1.0
-        grid = np.indices(volume.shape) - 24
-        centre = (grid * volume).sum(axis=(1, 2, 3)) / volume.sum()
-        assert np.abs(centre).max() < 0.05
-        outside = np.sqrt((grid**2).sum(axis=0)) > 0.42 * 48
-        assert volume[outside].max() < 0.1
-        radius = np.sqrt(((grid**2).sum(axis=0) * volume).sum() / volume.sum())
-        assert 0.12 * 48 < radius < 0.4 * 48
-    np.testing.assert_array_equal(synthetic_particle(24, 1), synthetic_particle(24, 1))
-    assert np.abs(synthetic_particle(24, 1) - synthetic_particle(24, 2)).max() > 0.3
-
-
-def test_synthetic_particle_has_no_symmetry() -> None:
-    volume = synthetic_particle(33)
-    axes = [(0, 1), (0, 2), (1, 2)]
-    copies = [np.rot90(volume, turns, pair) for pair in axes for turns in (1, 2, 3)]
-    copies += [np.flip(volume, axis) for axis in range(3)]
-    for copy in copies:
-        assert np.corrcoef(volume.ravel(), copy.ravel())[0, 1] < 0.6
-
-
-@pytest.mark.parametrize(("old", "new"), [(16, 32), (17, 51), (32, 16), (51, 17), (48, 32)])
-def test_resizing_keeps_density_centre_and_size(old: int, new: int) -> None:
-    smooth = (
-        np.exp(
-            -0.5
-            * (np.indices((old,) * 3) - old // 2 - np.array([0.03, 0, -0.05])[:, None, None, None] * old) ** 2
-            / (0.11 * old) ** 2
-        )
-        .prod(axis=0)
-        .astype(np.float32)
-    )
-    resized, pixel_size = resize_volume(smooth, 3.0, new)
-    assert pixel_size * new == pytest.approx(3.0 * old)
-    expected = np.exp(
-        -0.5
-        * (np.indices((new,) * 3) - new // 2 - np.array([0.03, 0, -0.05])[:, None, None, None] * new) ** 2
-        / (0.11 * new) ** 2
-    ).prod(axis=0)
-    np.testing.assert_allclose(resized, expected, atol=2e-3)
-
-
-def test_resizing_there_and_back_and_not_at_all() -> None:
-    volume = synthetic_particle(17)
-    larger, pixel_size = resize_volume(volume, 3.0, 40)
-    back, original = resize_volume(larger, pixel_size, 17)
-    np.testing.assert_allclose(back, volume, atol=1e-5)
-    assert original == pytest.approx(3.0)
-    same, unchanged = resize_volume(volume, 3.0, 17)
-    np.testing.assert_array_equal(same, volume)
-    assert unchanged == 3.0

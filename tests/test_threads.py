@@ -195,3 +195,18 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(threads)
     assert result.attempted >= 3
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_waiting_threads_give_their_core_away(given: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given  # what the user says stands
+    script = """
+import os
+import mfvdm_fast.errors
+gomp = "gomp" in open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else False
+print(os.environ["OMP_WAIT_POLICY"], gomp)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [given or "passive", "False"]  # set before the library is loaded

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ParameterError
 from ..io.stack import open_stack
-from ..params import preset
+from ..params import preset, settle_size
 from ..simulate import SimulationSettings
 from ..synthetic import synthetic_particle
 from ..threads import resolve_threads
@@ -32,17 +32,17 @@ def run(args: argparse.Namespace) -> int:
     """Everything below one folder: ``simulated`` and ``denoised``."""
     threads, output = resolve_threads(args.threads), Path(args.output)
     params = preset()
-    if args.n_particles <= params.n_neighbors:
+    neighbors = settle_size(params, args.n_particles).n_neighbors or 0
+    if args.n_particles <= neighbors:
         raise ParameterError(
-            f"n_particles must be above {params.n_neighbors}, the neighbours of each particle, got {args.n_particles}"
+            f"n_particles must be above {neighbors}, the neighbours of each particle, got {args.n_particles}"
         )
     settings = SimulationSettings(snr=_SNR)
     what = {"n_particles": args.n_particles, "seed": 0, "settings": asdict(settings)}
     print(f"1/3 simulate {args.n_particles} particles of {_BOX_SIZE} px, SNR {_SNR:g}", flush=True)
     simulated = output / "simulated"
-    simulate.run_simulation(
-        synthetic_particle(_BOX_SIZE), _PIXEL_SIZE, what, settings, simulated, args.overwrite, threads
-    )
+    made = simulate.Simulation(synthetic_particle(_BOX_SIZE), _PIXEL_SIZE, args.n_particles, settings)
+    simulate.run_simulation(made, what, simulated, args.overwrite, threads)
     stack = open_stack(simulated / simulate.STAR)
     print("2/3 denoise", flush=True)
     truth = open_truth(simulated).of_input(stack)

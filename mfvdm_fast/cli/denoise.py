@@ -35,8 +35,21 @@ FILES = {
 }
 _SHEET_COLUMNS = 8
 # Options that set a parameter of the same name.
-_PARAMETERS = ("n_neighbors", "n_frequencies", "n_eigenvectors", "refine", "basis", "solver", "ctf", "whiten",
-               "particle_diameter_angstrom", "seed")  # fmt: skip
+_PARAMETERS = (
+    "method",
+    "n_matchings",
+    "n_restoration_eigenvectors",
+    "n_neighbors",
+    "n_frequencies",
+    "n_eigenvectors",
+    "refine",
+    "basis",
+    "solver",
+    "ctf",
+    "whiten",
+    "particle_diameter_angstrom",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", metavar="DIR", type=Path, help="output of 'simulate', for the contact sheet")
     method = parser.add_argument_group("method")
     add = method.add_argument
-    add("--preset", metavar="NAME", help="set of parameters that the options below change (default: paper)")
+    add("--preset", metavar="NAME",
+        help="set of parameters that the options below change: default, or paper (MFVDM as published)")  # fmt: skip
+    add("--method", metavar="NAME",
+        help="graph_map, spectral (the paper's filter) or cwf (covariance Wiener filter, without neighbours); "
+        f"default: {default.method}")  # fmt: skip
+    add("--matchings", dest="n_matchings", metavar="N", type=int,
+        help="times that particles are matched with restorations (default: 1 or 2, as the data ask)")  # fmt: skip
+    add("--restoration-eigenvectors", dest="n_restoration_eigenvectors", metavar="M", type=int,
+        help=f"eigenvectors per frequency of graph_map (default: {default.n_restoration_eigenvectors})")  # fmt: skip
     add("--neighbors", dest="n_neighbors", metavar="N", type=int,
-        help=f"neighbours of each particle (default: {default.n_neighbors})")  # fmt: skip
-    add("--no-refine", dest="refine", action="store_false", default=None, help="keep the neighbours first found")
+        help="neighbours of each particle (default: 50, fewer in stacks of less than 2,000)")  # fmt: skip
+    add("--refine", action=argparse.BooleanOptionalAction, default=None,
+        help="refine the neighbours by Algorithm 1 of the paper (default: as the data ask)")  # fmt: skip
     add("--frequencies", dest="n_frequencies", metavar="K", type=int,
         help=f"angular frequencies of the refinement (default: {default.n_frequencies})")  # fmt: skip
     add("--eigenvectors", dest="n_eigenvectors", metavar="M", type=int,
-        help=f"eigenvectors per frequency (default: {default.n_eigenvectors})")  # fmt: skip
+        help=f"eigenvectors per frequency of the refinement (default: {default.n_eigenvectors})")  # fmt: skip
     add("--particle-diameter", dest="particle_diameter_angstrom", metavar="Å", type=float,
         help="diameter of the particle (default: estimated)")  # fmt: skip
     add("--no-ctf", dest="ctf", action="store_false", default=None, help="leave the CTF uncorrected")
@@ -167,12 +189,16 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
 
 
 def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
-    write_denoised_star(out.path("denoised.star"), job.stack, _name_for_star(job), result.ctf_corrected)
-    _write_table(out.path("neighbors.npz"), result.neighbors)
-    if job.params.refine:
+    write_denoised_star(
+        out.path("denoised.star"), job.stack, _name_for_star(job), result.ctf_corrected, job.stack.known_shifts_px
+    )
+    if result.neighbors is not None:
+        _write_table(out.path("neighbors.npz"), result.neighbors)
+    if result.initial_neighbors is not None and result.initial_neighbors is not result.neighbors:
         _write_table(out.path("initial_neighbors.npz"), result.initial_neighbors)
-    values: dict[str, Any] = {str(k): result.eigenvalues[k] for k in result.eigenvalues}
-    write_manifest(out.path("eigenvalues.json"), values)
+    if result.eigenvalues:
+        values: dict[str, Any] = {str(k): result.eigenvalues[k] for k in sorted(result.eigenvalues)}
+        write_manifest(out.path("eigenvalues.json"), values)
 
 
 def _write_table(path: Path, table: NeighborTable) -> None:

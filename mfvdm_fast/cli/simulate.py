@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError, ParameterError
+from ..imperfections import DefocusList
 from ..io.mrc import MrcStackWriter, read_header, read_run
 from ..io.output_folder import OutputFolder
 from ..io.outputs import write_manifest
@@ -18,9 +19,10 @@ from ..io.star_table import StarTable
 from ..progress import console_progress
 from ..records import Images
 from ..simulate import SimulatedStack, SimulationSettings, simulate_stack
-from ..synthetic import check_volume, resize_volume, synthetic_particle
+from ..synthetic import SHAPES, check_volume, resize_volume, synthetic_particle
 from ..threads import resolve_threads
 from .arguments import add_output, add_threads, row_chunks
+from .defocus_file import read_defocus_list
 from .truth import CLEAN, PARTICLES, TRUTH
 
 STAR, SETTINGS = "particles.star", "simulation.json"
@@ -28,10 +30,23 @@ FILES = {
     PARTICLES: "the particles, with CTF and noise (n, L, L), float32",
     STAR: "their table, RELION 3.1",
     CLEAN: "the same particles without CTF and noise",
-    TRUTH: "rotations, viewing directions, defocus groups, noise variance, ...",
+    TRUTH: "rotations, viewing directions, defocus groups, shifts, junk, noise variance, ...",
     SETTINGS: "how this was made",
 }
 _BUILT_IN_BOX, _BUILT_IN_PIXEL = 64, 4.0  # px, Å/px: a particle of 205 Å
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What :func:`run_simulation` simulates."""
+
+    volume: Images  # (L, L, L)
+    pixel_size: float  # Å/px
+    n_particles: int
+    settings: SimulationSettings
+    seed: int = 0
+    defocus: DefocusList | None = None
+    write_origins: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
     add_threads(parser)
     add("--volume", metavar="MAP", help="density map (.mrc); a built-in particle when left out")
+    add("--shape", choices=SHAPES, help=f"of the built-in particle ({SHAPES[0]})")
     add("-n", "--particles", dest="n_particles", metavar="N", type=int, required=True, help="number of particles")
     add("-L", "--box-size", metavar="PX", type=int, help=f"box (default: that of the map, {_BUILT_IN_BOX} without one)")
     add("--pixel-size", metavar="Å", type=float,
@@ -48,65 +64,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--snr", metavar="S", type=float, default=default.snr, help="signal-to-noise ratio of a pixel (%(default)s)")
     add("--no-ctf", dest="ctf", action="store_false", help="images without CTF")
     focus = (default.defocus_min_angstrom, default.defocus_max_angstrom)
-    add("--defocus", metavar=("MIN", "MAX"), type=float, nargs=2, default=focus, help="range in Å (%(default)s)")
-    add("--defocus-groups", dest="n_defocus_groups", metavar="G", type=int, default=default.n_defocus_groups,
-        help="number of different CTFs (%(default)s)")  # fmt: skip
+    add("--defocus", metavar=("MIN", "MAX"), type=float, nargs=2, help=f"range in Å {focus}")
+    add("--defocus-groups", dest="n_defocus_groups", metavar="G", type=int,
+        help=f"number of different CTFs ({default.n_defocus_groups})")  # fmt: skip
+    add("--defocus-list", metavar="CSV",
+        help="draw from these values instead: columns defocus_u_angstrom[, defocus_v_angstrom, defocus_angle_deg, "
+        "n_particles]")  # fmt: skip
     add("--voltage", dest="voltage_kv", metavar="KV", type=float, default=default.voltage_kv, help="(%(default)s)")
     add("--cs", dest="cs_mm", metavar="MM", type=float, default=default.cs_mm, help="(%(default)s)")
     add("--amplitude-contrast", metavar="Q", type=float, default=default.amplitude_contrast, help="(%(default)s)")
     add("--shift", dest="shift_std_px", metavar="PX", type=float, default=default.shift_std_px,
         help="standard deviation of the particles' places (%(default)s)")  # fmt: skip
+    add("--write-origins", action="store_true", help="write the true shifts as rlnOriginX/YAngst, for programs to undo")
     add("--contrast", dest="contrast_std", metavar="C", type=float, default=default.contrast_std,
         help="relative standard deviation of the particles' contrast (%(default)s)")  # fmt: skip
+    add("--noise-falloff", metavar="R", type=float, default=default.noise_falloff,
+        help="noise power at frequency 0 over that at half a cycle per pixel (%(default)s: white)")  # fmt: skip
+    add("--junk", dest="junk_fraction", metavar="F", type=float, default=default.junk_fraction,
+        help="share of empty, off-centre and contaminated images (%(default)s)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=0, help="another number gives another stack (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate and write."""
-    if args.defocus[0] > args.defocus[1]:
+    settings = _settings(args)
+    threads = resolve_threads(args.threads)
+    defocus = None if args.defocus_list is None else read_defocus_list(args.defocus_list)
+    if args.volume is not None and args.shape is not None:
         raise ParameterError(
-            f"defocus must be MIN MAX with MIN at most MAX, got {args.defocus[0]:g} {args.defocus[1]:g}"
+            f"shape is of the built-in particle, got {args.shape!r} beside a map; leave one of them out"
         )
-    settings = SimulationSettings(
+    shape = args.shape or SHAPES[0]
+    volume, pixel_size = _volume(args.volume, args.box_size, args.pixel_size, shape)
+    what = {
+        "volume": f"built-in, {shape}" if args.volume is None else Path(args.volume).name,
+        "n_particles": args.n_particles,
+        "box_size": len(volume),
+        "pixel_size": pixel_size,
+        "seed": args.seed,
+        # JSON has no infinity, which is how no noise is asked for.
+        "settings": asdict(settings) | ({"snr": "inf"} if np.isinf(settings.snr) else {}),
+    }
+    if defocus is not None:
+        what["defocus_list"] = Path(args.defocus_list).name
+    job = Simulation(volume, pixel_size, args.n_particles, settings, args.seed, defocus, args.write_origins)
+    print("\n".join(run_simulation(job, what, args.output, args.overwrite, threads)))
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> SimulationSettings:
+    default = SimulationSettings()
+    if args.defocus_list is not None and not (args.defocus is None and args.n_defocus_groups is None):
+        raise ParameterError("defocus_list takes the place of a range and number of groups; leave those out")
+    if args.defocus_list is not None and not args.ctf:
+        raise ParameterError("defocus_list means nothing in images without CTF; leave out one of the two")
+    least, most = args.defocus or (default.defocus_min_angstrom, default.defocus_max_angstrom)
+    if least > most:
+        raise ParameterError(f"defocus must be MIN MAX with MIN at most MAX, got {least:g} {most:g}")
+    groups = default.n_defocus_groups if args.n_defocus_groups is None else args.n_defocus_groups
+    return SimulationSettings(
         snr=args.snr,
         ctf=args.ctf,
-        n_defocus_groups=args.n_defocus_groups,
-        defocus_min_angstrom=args.defocus[0],
-        defocus_max_angstrom=args.defocus[1],
+        n_defocus_groups=groups,
+        defocus_min_angstrom=least,
+        defocus_max_angstrom=most,
         voltage_kv=args.voltage_kv,
         cs_mm=args.cs_mm,
         amplitude_contrast=args.amplitude_contrast,
         shift_std_px=args.shift_std_px,
         contrast_std=args.contrast_std,
+        noise_falloff=args.noise_falloff,
+        junk_fraction=args.junk_fraction,
     )
-    threads = resolve_threads(args.threads)
-    volume, pixel_size = _volume(args.volume, args.box_size, args.pixel_size)
-    what = {
-        "volume": "built-in" if args.volume is None else Path(args.volume).name,
-        "n_particles": args.n_particles,
-        "box_size": len(volume),
-        "pixel_size": pixel_size,
-        "seed": args.seed,
-        "settings": asdict(settings),
-    }
-    print("\n".join(run_simulation(volume, pixel_size, what, settings, args.output, args.overwrite, threads)))
-    return 0
 
 
-def run_simulation(
-    volume: Images,
-    pixel_size: float,
-    what: dict[str, Any],
-    settings: SimulationSettings,
-    output: Path,
-    overwrite: bool,
-    threads: int,
-) -> list[str]:
-    """Write the files of a simulation; the lines of the summary. ``what`` holds n_particles and seed, and is kept."""
-    n, box_size = int(what["n_particles"]), len(volume)
+def run_simulation(job: Simulation, what: dict[str, Any], output: Path, overwrite: bool, threads: int) -> list[str]:
+    """Write the files of a simulation; the lines of the summary. ``what`` is kept beside them."""
+    n, box_size, pixel_size, settings = job.n_particles, len(job.volume), job.pixel_size, job.settings
     needed = 2 * 4 * max(n, 0) * box_size**2 + 400 * max(n, 0)
     with OutputFolder(output, overwrite=overwrite, names=tuple(FILES), bytes_needed=needed) as out:
-        stack = simulate_stack(volume, pixel_size, n, settings, seed=what["seed"], threads=threads)
+        stack = simulate_stack(job.volume, pixel_size, n, settings, seed=job.seed, threads=threads, defocus=job.defocus)
         with console_progress() as progress:
             progress("simulate", 0, n)
             with (
@@ -117,19 +154,24 @@ def run_simulation(
                     noisy.write(stack.read(rows))
                     clean.write(stack.read_clean(rows))
                     progress("simulate", int(rows[-1]) + 1, n)
-        write_star(out.path(STAR), star_file(stack, settings))
+        write_star(out.path(STAR), star_file(stack, settings, write_origins=job.write_origins))
         np.savez(out.path(TRUTH), **_truth(stack, settings))
         write_manifest(out.path(SETTINGS), what)
-    ctf = f"{settings.n_defocus_groups} defocus groups" if settings.ctf else "no CTF"
+    groups = settings.n_defocus_groups if job.defocus is None else len(job.defocus)
+    ctf = f"{groups} defocus groups" if settings.ctf else "no CTF"
+    junk = f", {np.count_nonzero(stack.junk)} of them junk" if settings.junk_fraction else ""
     return [
-        f"{n} particles of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, seed {what['seed']}",
+        f"{n} particles{junk} of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, seed {job.seed}",
         f"written to {output}:",
         *(f"  {name:<16} {text}" for name, text in FILES.items()),
     ]
 
 
-def star_file(stack: SimulatedStack, settings: SimulationSettings) -> StarFile:
-    """The table of a simulated stack, as RELION 3.1 writes it; without CTF columns when there is no CTF."""
+def star_file(stack: SimulatedStack, settings: SimulationSettings, *, write_origins: bool = False) -> StarFile:
+    """The table of a simulated stack, as RELION 3.1 writes it; without CTF columns when there is no CTF.
+
+    ``write_origins`` adds the true shifts as RELION's origins, which bring the particle to the centre of the box.
+    """
     optics = StarTable("optics")
     for name, value in {
         "rlnOpticsGroup": "1",
@@ -152,6 +194,9 @@ def star_file(stack: SimulatedStack, settings: SimulationSettings) -> StarFile:
             "rlnDefocusAngle": np.rad2deg(stack.ctf.defocus_angle),
         }.items():
             particles = particles.with_column(name, map(repr, values.tolist()))
+    if write_origins:
+        for axis, name in enumerate(("rlnOriginXAngst", "rlnOriginYAngst")):
+            particles = particles.with_column(name, map(repr, (-stack.pixel_size * stack.shifts_px[:, axis]).tolist()))
     return StarFile(STAR, {"optics": optics, "particles": particles})
 
 
@@ -162,6 +207,8 @@ def _truth(stack: SimulatedStack, settings: SimulationSettings) -> dict[str, Any
         "defocus_group": stack.defocus_group,
         "shifts_px": stack.shifts_px,
         "contrast": stack.contrast,
+        "junk": stack.junk,
+        "junk_kind": stack.junk_kind,
         "noise_variance": stack.noise_variance,
         "signal_variance": stack.signal_variance,
         "snr": settings.snr,
@@ -170,13 +217,13 @@ def _truth(stack: SimulatedStack, settings: SimulationSettings) -> dict[str, Any
     }
 
 
-def _volume(path: str | None, box_size: int | None, pixel_size: float | None) -> tuple[Images, float]:
+def _volume(path: str | None, box_size: int | None, pixel_size: float | None, shape: str) -> tuple[Images, float]:
     """The density (L, L, L) in the box asked for, and the pixel size in that box."""
     if pixel_size is not None and not pixel_size > 0:
         raise ParameterError(f"pixel_size must be above 0 Å, got {pixel_size:g}")
     if path is None:
         box_size = _BUILT_IN_BOX if box_size is None else box_size
-        return synthetic_particle(box_size), _BUILT_IN_PIXEL if pixel_size is None else pixel_size
+        return synthetic_particle(box_size, shape=shape), _BUILT_IN_PIXEL if pixel_size is None else pixel_size
     header = read_header(path)
     pixel_size = header.pixel_size if pixel_size is None else pixel_size
     if pixel_size is None:

@@ -9,11 +9,14 @@ import numpy as np
 
 from .. import __version__
 from ..io.stack import ParticleStack
+from ..params import DenoiseParams
 from ..records import CtfParameters
 from ..result import DenoiseResult
 
 if TYPE_CHECKING:
     from .denoise import Job
+
+CHOSEN = ("n_neighbors", "refine", "n_matchings")  # by the data, where not given
 
 
 def count_ctfs(ctf: CtfParameters | None) -> int:
@@ -44,6 +47,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "n_components": list(result.pca.n_components),
         "ctf_corrected": result.ctf_corrected,
         "n_ctfs": count_ctfs(stack.ctf),
+        "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
 
@@ -78,7 +82,6 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         ctf = "no CTF in the input, none corrected"
     # The estimate ends at the edge of the box: neighbours in the picture, or a particle as large as the box.
     fills = job.params.particle_diameter_angstrom is None and radius >= (job.stack.box_size - 1) // 2
-    refined = f", refined with {job.params.n_frequencies} frequencies" if job.params.refine else ", not refined"
     lines = {
         "particles": f"{job.stack.n_particles} of {job.stack.box_size} px{f' at {size:g} Å/px' if size else ''}; {ctf}",
         "noise": f"σ {numbers['noise_sigma']:.4g}, SNR about {numbers['snr']:.2g} per pixel; "
@@ -87,7 +90,17 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         f"cycles/px{f' ({size / bandlimit:.1f} Å)' if size else ''}"
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
-        "neighbours": f"{job.params.n_neighbors} of each particle{refined}",
+        "neighbours": _neighbours(job.params, numbers["chosen"]),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
+
+
+def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:
+    """How the neighbours were found."""
+    if params.method == "cwf":
+        return "none, restored by the covariance Wiener filter alone"
+    refined = f"refined with {params.n_frequencies} frequencies" if chosen["refine"] else "not refined"
+    matched = chosen["n_matchings"] if params.method == "graph_map" else 0
+    times = {0: "", 1: ", matched once", 2: ", matched twice"}.get(matched, f", matched {matched} times")
+    return f"{chosen['n_neighbors']} of each particle, {refined}{times}"

@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate and denoise, once with each basis."""
+    """Simulate and denoise, once with each preset, and with each basis."""
     start = time.perf_counter()
     settings = SimulationSettings(snr=0.2, n_defocus_groups=3)
     simulated = simulate_stack(synthetic_particle(_BOX_SIZE), _PIXEL_SIZE, _PARTICLES, settings, threads=args.threads)
     stack = ParticleStack.from_array(simulated.read(np.arange(_PARTICLES)), _PIXEL_SIZE, simulated.ctf)
-    for basis in ("disk_harmonics", "fourier_bessel"):
+    for name, basis in (("default", "disk_harmonics"), ("paper", "fourier_bessel")):
         with console_progress() as progress:
-            params = preset(basis=basis, n_neighbors=10, n_frequencies=2, n_eigenvectors=10)
+            params = preset(name, basis=basis, n_neighbors=10, n_frequencies=2, n_eigenvectors=10)
             denoise(stack, params, threads=args.threads, progress=progress).images()
     folder = cache_folder()
     print(f"all kernels ran after {time.perf_counter() - start:.1f} s")

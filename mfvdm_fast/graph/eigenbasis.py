@@ -11,23 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
 from ..errors import ParameterError, SolverError
-from ..ext.hermitian import fill_values, fill_zero_frequency
-from ..kernels.spmm import ROWS_PER_BLOCK, block_gram, block_multiply, chebyshev_step, chebyshev_step_real
-from ..records import Eigenbasis, FloatArray, FrequencyGraph
-from ..threads import use_threads
-from .frequency_graph import real_matrix
+from ..records import Coefficients, Eigenbasis, FrequencyGraph
+from ..threads import map_in_order, resolve_threads, use_threads
+from .arpack import SMALLEST_EIGENVALUE, solve_with_arpack
+from .filtered_block import ROWS, FilteredBlock
 
-Block = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
-EDGE_BELOW_GUESS = 0.8
-MAX_GROWTH = 1e5  # of the leading eigenvector within one filter
+ROUNDED_TO = 16  # numbers of vectors: what registers hold
+LEADING = 3  # eigenvectors of ``unit`` that take part in products
+LANCZOS_STEPS = 12
+EDGE = 0.8  # of the way from the lower end of the spectrum to the smallest wanted
 LARGEST_EDGE = 0.999  # of a filter: many components give the eigenvalue 1 more often than there are vectors
-SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
-DENSE_SIZE = 256  # rows up to which LAPACK is quick; it also sees every copy of a multiple eigenvalue
+# Growth of the leading eigenvector within one filter: beside it the others must keep their place in float32, all the
+# more in random vectors, of which each holds all eigenvectors.
+MAX_GROWTH, MAX_GROWTH_OF_RANDOM = 1e5, 1e3
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class SolverOptions:
     """How the eigenbasis is solved; every value has a use in a preset or a test."""
 
     method: str = "chebyshev"  # or "eigsh", the reference
-    tolerance: float = 1e-2  # on |S u - lambda u|, with |S| <= 1
+    tolerance: float = 5e-3  # on |S u - lambda u|, with |S| <= 1
     degree: int = 10  # of the Chebyshev filter
     max_iterations: int = 40
+    noise_margin: float = 0.0  # how many times farther from 0 than the lower end of the spectrum an eigenvalue must lie
 
 
 def solve_eigenbasis(
@@ -47,12 +48,16 @@ def solve_eigenbasis(
     *,
     options: SolverOptions | None = None,
     neighbor: Eigenbasis | None = None,
+    unit: Eigenbasis | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> Eigenbasis:
     """The ``n_eigenvectors`` largest (algebraic, positive) eigenpairs of S_k.
 
-    Peak memory: five blocks of (n, 2 (1.2 m + 16)) float32.
+    Wrong edges act as a random matrix, whose spectrum reaches about as far below 0 as above. Eigenvectors not far above
+    that (``options.noise_margin``) are mostly noise, and the very noise of the images from which the graph was made.
+
+    Peak memory: four blocks of (n, 2 (1.05 m + 26)) float32.
 
     Parameters
     ----------
@@ -61,7 +66,9 @@ def solve_eigenbasis(
     n_eigenvectors : m; fewer are returned when fewer are positive.
     options : method and tolerance.
     neighbor : the eigenbasis of another frequency of the same graph. Spectra change slowly with k, so that its smallest
-        eigenvalue tells the first filter what to damp: a third of the work less, the same result within the tolerance.
+        eigenvalue tells the first filter what to damp; with a noise margin, at most 5 % + 5 more vectors are sought.
+    unit : the eigenbasis of frequency ``k - neighbor.k``, mostly 1, of the same graph: products of its eigenvectors and
+        those of ``neighbor`` are then the start. Half of the work or less, the same result within the tolerance.
     seed : start vectors are drawn from it and from ``k``.
     threads : see :func:`mfvdm_fast.threads.resolve_threads`; the result does not depend on it.
 
@@ -95,172 +102,125 @@ def solve_eigenbasis(
     if options.method not in ("chebyshev", "eigsh"):
         raise ParameterError(f"the eigensolver must be 'chebyshev' or 'eigsh', got {options.method!r}")
     if options.method == "eigsh" or 4 * n_eigenvectors >= (n if k == 0 else 2 * n):
-        return _solve_with_scipy(graph, k, n_eigenvectors, seed)
-    with use_threads(threads):
-        guess = None if neighbor is None or not neighbor.n_eigenvectors else float(neighbor.values[-1])
-        return _ChebyshevSolver(graph, k, n_eigenvectors, options, seed).solve(guess)
+        return solve_with_arpack(graph, k, n_eigenvectors, options.noise_margin, seed)
+    # Handing out pieces of a small graph takes longer than the work itself.
+    m = n_eigenvectors
+    if options.noise_margin and neighbor is not None and neighbor.k and k:
+        m = min(m, neighbor.n_eigenvectors + neighbor.n_eigenvectors // 20 + 5)
+    with use_threads(min(resolve_threads(threads), 1 + n // ROWS)) as count:
+        return _ChebyshevSolver(graph, k, m, options, seed, count).solve(neighbor, unit)
 
 
 class _ChebyshevSolver:
     """Subspace iteration with a Chebyshev filter that damps [lower, edge] (Zhou, Saad, Tiago & Chelikowsky 2006)."""
 
-    def __init__(self, graph: FrequencyGraph, k: int, n_wanted: int, options: SolverOptions, seed: int) -> None:
-        self.graph, self.k, self.n_wanted, self.options = graph, k, n_wanted, options
-        self.values = fill_zero_frequency(graph) if k == 0 else fill_values(graph, k)
-        # Guard vectors, up to a whole number of 16-float registers.
-        self.width = min(-(-(n_wanted + n_wanted // 20 + 10) // 16) * 16, graph.n_particles)
+    def __init__(
+        self, graph: FrequencyGraph, k: int, n_wanted: int, options: SolverOptions, seed: int, threads: int
+    ) -> None:
+        self.n, self.k, self.n_wanted, self.options = graph.n_particles, k, n_wanted, options
+        guarded = n_wanted + n_wanted // 20 + 10
+        self.block = FilteredBlock(graph, k, min(-(-guarded // ROUNDED_TO) * ROUNDED_TO, self.n), threads)
         self.rng = np.random.default_rng([seed, k])
-        self.parts = 1 if k == 0 else 2
-        self.zero = self._empty()
-        self.zero[:] = 0
 
-    def solve(self, guess: float | None) -> Eigenbasis:
-        x = self.rng.standard_normal((self.graph.n_particles, self.parts * self.width), np.float32)
-        lower = self._lower_bound()
-        x, sx, ritz = self._rayleigh_ritz(x)
-        # A first edge too high loses vectors, one too low only costs time: aim below the guess.
-        edge = float(np.median(ritz)) if guess is None else lower + EDGE_BELOW_GUESS * (guess - lower)
-        edge = float(np.clip(edge, lower + 0.1, 0.9))
-        outcome = "not converged"
-        for iteration in range(1, self.options.max_iterations + 1):
-            x = self._filter(x, sx, lower, edge)
-            x, sx, ritz = self._rayleigh_ritz(x)
-            residuals = self._residuals(x, sx, ritz)
-            wanted = ritz[: self.n_wanted] > SMALLEST_EIGENVALUE
-            worst = float(residuals[: self.n_wanted][wanted].max(initial=0.0))
-            log.debug("k=%d iteration %d: edge %.4f, worst residual %.2e", self.k, iteration, edge, worst)
-            if worst <= self.options.tolerance:
-                outcome = "converged"
-                break
-            edge = float(np.clip(ritz[-1], lower + 0.05, LARGEST_EDGE))
-        if outcome != "converged":
-            outcome = (
-                f"largest residual {worst:.1e} above the tolerance {self.options.tolerance:.1e} after {iteration} "
-                "iterations: ask for fewer eigenvectors or use the solver 'eigsh'"
-            )
-            if worst > 10 * self.options.tolerance:
-                raise SolverError(f"eigenbasis of frequency k = {self.k}: {outcome}")
-            log.warning("eigenbasis of frequency k = %d: %s", self.k, outcome)
-        return self._result(x, ritz, residuals, iteration, outcome)
-
-    def _empty(self, width: int | None = None) -> Block:
-        return np.empty((self.graph.n_particles, self.parts * (width or self.width)), np.float32)
-
-    def _step(self, x: Block, previous: Block, scale: float, shift: float, out: Block) -> Block:
-        g = self.graph
-        arguments = (x, previous, np.float32(scale), np.float32(shift), out)
-        if self.k == 0:
-            chebyshev_step_real(g.indptr, g.indices, self.values, *arguments)
+    def solve(self, neighbor: Eigenbasis | None, unit: Eigenbasis | None) -> Eigenbasis:
+        if neighbor is not None and neighbor.n_eigenvectors:
+            lower, guess = neighbor.lower_bound, float(neighbor.values[-1])
         else:
-            chebyshev_step(g.indptr, g.indices, g.mirrored, self.values, *arguments)
-        return out
+            lower, guess = self._look_at_spectrum()
+        smallest = max(SMALLEST_EIGENVALUE, -self.options.noise_margin * lower)
+        growth, edge = MAX_GROWTH_OF_RANDOM, self._edge(lower, max(guess, smallest))
+        start = np.empty((self.n, 0), np.complex64)
+        if neighbor is not None and unit is not None and neighbor.k * unit.k and neighbor.k + unit.k == self.k:
+            growth, start = MAX_GROWTH, self._products(neighbor, unit)
+        lost = False
+        for iteration in range(1, self.options.max_iterations + 1):
+            self._filter(self._fill(start, iteration > 1), lower, edge, growth)
+            rotation, ritz = self.block.ritz()
+            m = int(np.count_nonzero(ritz[: self.n_wanted] > smallest))
+            vectors, residuals = self.block.rotate(rotation[:, :m], ritz[:m])
+            worst = float(residuals.max(initial=0.0))
+            log.debug("k=%d iteration %d: edge %.4f, worst residual %.2e", self.k, iteration, edge, worst)
+            # Start vectors may depend on one another: fewer directions than wanted are believed the second time only.
+            believed, lost = lost or len(ritz) >= self.n_wanted, len(ritz) < self.n_wanted
+            if worst <= self.options.tolerance and believed:
+                break
+            start = np.concatenate([vectors, self.block.rotate(rotation[:, m:], ritz[m:])[0]], axis=1)
+            growth, edge = MAX_GROWTH, self._edge(lower, max(smallest, ritz[: self.n_wanted][-1]))
+        outcome = self._outcome(worst, iteration)
+        return Eigenbasis(self.k, ritz[:m], vectors, residuals, iteration, outcome, lower)
 
-    def _lower_bound(self) -> float:
-        """A lower bound of the spectrum by twelve Lanczos steps; a filter is only as good as its interval is short."""
-        zero = self._empty(1)
-        zero[:] = 0
-        v = self.rng.standard_normal(zero.shape, np.float32)
+    def _outcome(self, worst: float, iterations: int) -> str:
+        tolerance = self.options.tolerance
+        if worst <= tolerance:
+            return "converged"
+        outcome = (
+            f"largest residual {worst:.1e} above the tolerance {tolerance:.1e} after {iterations} "
+            "iterations: ask for fewer eigenvectors or use the solver 'eigsh'"
+        )
+        if worst > 10 * tolerance:
+            raise SolverError(f"eigenbasis of frequency k = {self.k}: {outcome}")
+        log.warning("eigenbasis of frequency k = %d: %s", self.k, outcome)
+        return outcome
+
+    def _edge(self, lower: float, smallest_wanted: float) -> float:
+        """Where a filter ends. An edge too high loses vectors, one too low only costs time."""
+        return float(np.clip(lower + EDGE * (smallest_wanted - lower), lower + 0.05, LARGEST_EDGE))
+
+    def _filter(self, start: Coefficients, lower: float, edge: float, growth: float) -> None:
+        """A Chebyshev polynomial that stays within [-1, 1] on [lower, edge]; everything above the edge grows."""
+        centre, half = (edge + lower) / 2, (edge - lower) / 2
+        degree = min(self.options.degree, int(np.log(2 * growth) / np.arccosh((1.0 - centre) / half)))
+        self.block.filter(start, centre, half, max(degree, 1))
+
+    def _look_at_spectrum(self) -> tuple[float, float]:
+        """A lower bound of the spectrum, and about where the last eigenvalue of the block lies, by Lanczos steps.
+
+        The steps take a whole panel as one long vector, so that their quadrature is the density of eigenvalues averaged
+        over its columns (Lin, Saad & Yang 2016).
+        """
+        v = self.rng.standard_normal(self.block.panels.shape[1:], np.float32)
         v /= np.linalg.norm(v)
-        basis: list[Block] = [v]
-        alphas: list[float] = []
-        betas: list[float] = []
-        for _ in range(min(12, self.graph.n_particles - 1)):
-            w: FloatArray = self._step(basis[-1], zero, 1.0, 0.0, self._empty(1)).astype(np.float64)
-            alphas.append(float(np.vdot(basis[-1], w)))
-            for u in basis:
-                w -= np.vdot(u, w) * u
+        before, alphas, betas = np.zeros_like(v), list[float](), [0.0]
+        for _ in range(min(LANCZOS_STEPS, self.n - 1)):
+            self.block.panels[0] = v
+            w = self.block.apply(0.0, 1.0, 0)[1] - np.float32(betas[-1]) * before
+            alphas.append(float(np.vdot(v, w)))
+            w -= np.float32(alphas[-1]) * v
             betas.append(float(np.linalg.norm(w)))
             if betas[-1] < 1e-5:
                 break
-            basis.append((w / betas[-1]).astype(np.float32))
-        ritz = scipy.linalg.eigvalsh_tridiagonal(np.array(alphas), np.array(betas[: len(alphas) - 1]))
-        return max(-1.0, float(ritz[0]) - betas[-1])
+            before, v = v, (w / np.float32(betas[-1])).astype(np.float32, copy=False)
+        ritz, vectors = scipy.linalg.eigh_tridiagonal(np.array(alphas), np.array(betas[1:-1]))
+        # The residual of the lowest Ritz vector tells how much lower the spectrum may reach.
+        lower = max(-1.0, float(ritz[0] - betas[-1] * abs(vectors[-1, 0])))
+        share = vectors[0] ** 2
+        wanted = 1 - self.block.width / (self.block.parts * self.n)
+        return lower, float(np.interp(wanted, np.cumsum(share) - share / 2, ritz))
 
-    def _filter(self, x: Block, sx: Block, lower: float, edge: float) -> Block:
-        """T_degree of the operator mapped so that [lower, edge] goes to [-1, 1]; everything above the edge grows."""
-        centre, half = (edge + lower) / 2, (edge - lower) / 2
-        # Growth is kept within what float32 can carry beside the vectors at the edge, which hardly grow at all.
-        degree = min(self.options.degree, int(np.log(2 * MAX_GROWTH) / np.arccosh((1.0 - centre) / half)))
-        previous: Block = x
-        current: Block = ((sx - np.float32(centre) * x) / np.float32(half)).astype(np.float32, copy=False)
-        for _ in range(max(degree, 2) - 1):
-            out = self._step(current, previous, 2 / half, centre, previous)
-            previous, current = current, out
-        return current
+    def _products(self, neighbor: Eigenbasis, unit: Eigenbasis) -> Coefficients:
+        """Eigenvectors of two frequencies multiplied, (n, m).
 
-    def _rayleigh_ritz(self, x: Block) -> tuple[Block, Block, FloatArray]:
-        """Orthonormal Ritz vectors of the block, the operator applied to them, and Ritz values, descending."""
-        norms = np.sqrt(np.diagonal(self._gram(x, x)))
-        rows = x.reshape(-1, self.width)
-        rows /= np.maximum(norms, 1e-30).astype(np.float32)
-        sx = self._step(x, self.zero, 1.0, 0.0, self._empty())
-        gram, projected = self._gram(x, x), self._gram(x, sx)
-        weight, turn = np.linalg.eigh(gram)
-        # Directions lost in float32 are replaced by fresh random ones, orthogonality being restored by the next call.
-        kept = weight > 1e-5 * weight[-1]
-        basis = turn[:, kept] / np.sqrt(weight[kept])
-        ritz, mix = np.linalg.eigh(basis.T @ ((projected + projected.T) / 2) @ basis)
-        rotation = (basis @ mix)[:, ::-1]
-        missing = self.width - rotation.shape[1]
-        ritz = np.concatenate([ritz[::-1], np.full(missing, -1.0)])
-        x, sx = self._rotate(x, rotation), self._rotate(sx, rotation)
-        if missing:
-            fresh = self.rng.standard_normal((rows.shape[0], missing), np.float32) / np.float32(np.sqrt(rows.shape[0]))
-            x.reshape(-1, self.width)[:, -missing:] = fresh
-            self._step(x, self.zero, 1.0, 0.0, sx)
-        return x, sx, ritz
+        On the sphere of views they are Wigner functions, and the products with the three leading ones of k = 1 hold
+        those of the next frequency (Clebsch-Gordan): what is left for the filter is little.
+        """
+        factors, others = unit.vectors[:, :LEADING], neighbor.vectors[:, : self.n_wanted]
+        mix = self.rng.standard_normal((factors.shape[1], others.shape[1]), np.float32)
+        out = np.empty(others.shape, np.complex64)
 
-    def _gram(self, a: Block, b: Block) -> FloatArray:
-        a, b = a.reshape(-1, self.width), b.reshape(-1, self.width)
-        partial = np.empty((-(-a.shape[0] // ROWS_PER_BLOCK), self.width, self.width), np.float32)
-        block_gram(a, b, partial)
-        return partial.sum(axis=0, dtype=np.float64)
+        def multiply(first: int) -> None:
+            rows = slice(first, first + ROWS)
+            np.multiply(others[rows], factors[rows] @ mix, out=out[rows])
 
-    def _rotate(self, x: Block, rotation: FloatArray) -> Block:
-        out = self._empty()
-        padded = np.zeros((self.width, self.width), np.float32)
-        padded[:, : rotation.shape[1]] = rotation
-        block_multiply(x.reshape(-1, self.width), padded, out.reshape(-1, self.width))
+        map_in_order(multiply, range(0, self.n, ROWS), self.block.threads)
         return out
 
-    def _residuals(self, x: Block, sx: Block, ritz: FloatArray) -> FloatArray:
-        difference = sx.reshape(-1, self.width) - x.reshape(-1, self.width) * ritz.astype(np.float32)
-        return np.sqrt(np.einsum("ij,ij->j", difference, difference, dtype=np.float64))
-
-    def _result(self, x: Block, ritz: FloatArray, residuals: FloatArray, iterations: int, outcome: str) -> Eigenbasis:
-        m = int(np.count_nonzero(ritz[: self.n_wanted] > SMALLEST_EIGENVALUE))
-        vectors = np.zeros((self.graph.n_particles, m), np.complex64)
-        vectors.real = x[:, :m]
-        if self.parts == 2:
-            vectors.imag = x[:, self.width : self.width + m]
-        return Eigenbasis(self.k, ritz[:m].copy(), vectors, residuals[:m].copy(), iterations, outcome)
-
-
-def _solve_with_scipy(graph: FrequencyGraph, k: int, n_eigenvectors: int, seed: int) -> Eigenbasis:
-    """The reference: ARPACK (dense LAPACK for tiny graphs) in float64 on the real form of 2n (k = 0: n) rows.
-
-    ARPACK starts from one vector and may miss copies of an eigenvalue that a graph of several components repeats.
-    """
-    from scipy.sparse.linalg import ArpackError, eigsh
-
-    matrix = real_matrix(graph, k)
-    size = matrix.shape[0]
-    if 4 * n_eigenvectors >= size or size <= DENSE_SIZE:
-        values, x = np.linalg.eigh(matrix.toarray())
-    else:
-        start = np.random.default_rng([seed, k]).standard_normal(size)
-        try:
-            values, x = eigsh(matrix, n_eigenvectors, which="LA", v0=start)
-        except ArpackError as error:  # not converged, or a graph without edges
-            found = len(getattr(error, "eigenvalues", ()))
-            raise SolverError(
-                f"eigenbasis of frequency k = {k}: ARPACK found {found} of {n_eigenvectors} eigenvectors; "
-                "ask for fewer or use the solver 'chebyshev'"
-            ) from error
-    order = np.argsort(values)[::-1][:n_eigenvectors]
-    order = order[values[order] > SMALLEST_EIGENVALUE]
-    values, x = values[order], x[:, order]
-    residuals = np.linalg.norm(matrix @ x - x * values, axis=0)
-    n = graph.n_particles
-    vectors = x.astype(np.complex64) if k == 0 else (x[:n] + 1j * x[n:]).astype(np.complex64)
-    return Eigenbasis(k, values, vectors, residuals, 1, "converged")
+    def _fill(self, start: Coefficients, orthonormal: bool) -> Coefficients:
+        """``start`` with random vectors added up to the width of the block: (n, width), contiguous."""
+        missing = self.block.width - start.shape[1]
+        fresh = np.zeros((self.n, missing), np.complex64)
+        fresh.real = self.rng.standard_normal(fresh.shape, np.float32)
+        if self.k:
+            fresh.imag = self.rng.standard_normal(fresh.shape, np.float32)
+        if missing and orthonormal:  # else they would grow into what is known already
+            fresh -= start @ (start.conj().T @ fresh).real
+        return np.concatenate([start, fresh], axis=1) if missing else start

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray
 from ..threads import resolve_threads
+from .fourier_shift import check_shifts, shift_transforms
 
 _BLOCK_BYTES = 32 << 20  # float64 work space of one block of particles
 
@@ -205,11 +206,16 @@ def group_by_ctf(ctf: CtfParameters, tolerance_angstrom: float = 0.0) -> tuple[C
 
 
 def phase_flip_images(
-    images: Images, ctf: CtfParameters, pixel_size: float | None, threads: int | None = None
+    images: Images,
+    ctf: CtfParameters,
+    pixel_size: float | None,
+    threads: int | None = None,
+    shifts_px: ArrayLike | None = None,
 ) -> Images:
     """Images (b, L, L) float32 with the sign of their CTF taken out, astigmatism included; ``ctf`` has a row per image.
 
-    Flipping twice is the identity. The Nyquist row and column of an even box are left alone. Raises ParameterError
+    With ``shifts_px`` they are centred in the same pass, as :func:`~.fourier_shift.shift_images` does alone. Without,
+    flipping twice is the identity. The Nyquist row and column of an even box are left alone. Raises ParameterError
     when images and CTF rows differ in number. Peak memory: twice the images, besides 32 MB.
 
     >>> images = np.ones((1, 8, 8), np.float32)
@@ -222,6 +228,7 @@ def phase_flip_images(
     if len(ctf) != len(images):
         raise ParameterError(f"ctf has {len(ctf)} rows for {len(images)} images; give one row per image")
     box_size = images.shape[-1]
+    shifts = None if shifts_px is None else check_shifts(shifts_px, len(images))
     groups, member = group_by_ctf(ctf)
     out = np.empty(images.shape, dtype=np.float32)
     block = max(1, _BLOCK_BYTES // (8 * box_size**2))
@@ -234,5 +241,7 @@ def phase_flip_images(
             negative[:, box_size // 2, :] = negative[:, :, box_size // 2] = False
         transform = scipy.fft.rfft2(images[rows], workers=workers)
         np.negative(transform, out=transform, where=negative[local.reshape(-1)])
+        if shifts is not None:
+            shift_transforms(transform, shifts[rows])
         out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:], workers=workers)
     return out

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..errors import MfvdmWarning
+from ..errors import MfvdmWarning, ParameterError
 from .ctf_columns import IMAGE_COLUMNS, MICROSCOPE_COLUMNS
-from .particle_table import ParticleTable, find_particles
+from .particle_table import ORIGIN_COLUMNS, ParticleTable, find_particles
 from .stack import ParticleStack
 from .star import StarFile, write_star
 from .star_table import VERSION_LINE, StarTable
@@ -23,16 +24,24 @@ _UNKNOWN_COMMENT = "# not known from the input, written since RELION asks for th
 
 
 def write_denoised_star(
-    path: str | os.PathLike[str], stack: ParticleStack, images: str = "denoised.mrcs", ctf_corrected: bool = True
+    path: str | os.PathLike[str],
+    stack: ParticleStack,
+    images: str = "denoised.mrcs",
+    ctf_corrected: bool = True,
+    shifts_px: ArrayLike | None = None,
 ) -> None:
     """Write the table of a denoised stack ``images`` whose image i is particle i of ``stack``.
 
     Every input column and block is kept, with these changes. ``rlnImageName`` names the denoised image; the old name
     goes to ``rlnImageOriginalName``, or to ``mfvdmSourceImageName`` when that is taken. Each optics group gets the name
     of its input group with ``_denoised`` behind it. With ``ctf_corrected`` the CTF columns of the images are left out,
-    so that no program corrects them again. A RELION 3.0 table is brought into the 3.1 form: optics groups from voltage,
-    spherical aberration and amplitude contrast, origins in Å. Without an input table a minimal one is written. An
-    unknown pixel size is written as 1 Å with a MfvdmWarning. Raises OutputError when the file cannot be written.
+    so that no program corrects them again. With ``shifts_px`` (n, 2), the (x, y) from the pixel L // 2 at which the
+    centre of each particle stood in the input and from which it was moved to the centre of the denoised image,
+    ``rlnOriginXAngst`` and ``rlnOriginYAngst`` are 0, and ``mfvdmSourceOriginXAngst``, ``mfvdmSourceOriginYAngst`` are
+    the origins, in RELION's sense and sign, that centre the image of the input. A RELION 3.0 table is brought into the
+    3.1 form: optics groups from voltage, spherical aberration and amplitude contrast, origins in Å. Without an input
+    table a minimal one is written. An unknown pixel size is written as 1 Å with a MfvdmWarning. Raises OutputError when
+    the file cannot be written, ParameterError for shifts that do not fit the stack.
 
     >>> import tempfile, numpy as np
     >>> from mfvdm_fast.io.star import read_star
@@ -65,12 +74,31 @@ def write_denoised_star(
             optics, particles = _upgrade(particles, pixel_size)
         else:
             optics = _with_microscope(table, table.optics)
+    if shifts_px is not None:
+        particles = _with_origins(particles, shifts_px, pixel_size or 1.0)
     optics = _finish_optics(optics, stack.box_size, pixel_size or 1.0)
     if ctf_corrected:
         particles = particles.without(IMAGE_COLUMNS)
         optics = optics.without([*IMAGE_COLUMNS, "rlnCtfDataAreCtfPremultiplied"])
     blocks = {"optics": _versioned(optics), "particles": _versioned(replace(particles, name="particles")), **others}
     write_star(path, StarFile(str(Path(path)), blocks))
+
+
+def _with_origins(particles: StarTable, shifts_px: ArrayLike, pixel_size: float) -> StarTable:
+    """Origins of images that were centred: none is left, and what centres the input stands beside it."""
+    shifts = np.asarray(shifts_px, np.float64)
+    if shifts.shape != (len(particles), 2) or not np.isfinite(shifts).all():
+        raise ParameterError(
+            f"shifts_px must be finite numbers of shape ({len(particles)}, 2), x and y of each particle's centre, got "
+            f"shape {shifts.shape}"
+        )
+    particles = particles.without(ORIGIN_COLUMNS)
+    origins = 0.0 - shifts * pixel_size  # no -0
+    for axis, name in enumerate(ORIGIN_COLUMNS):
+        particles = particles.with_column(f"{name}Angst", ["0.0"] * len(particles))
+        source = name.replace("rln", "mfvdmSource")
+        particles = particles.with_column(f"{source}Angst", map(repr, origins[:, axis].tolist()))
+    return particles
 
 
 def _keep_source_names(particles: StarTable) -> StarTable:
@@ -107,7 +135,7 @@ def _upgrade(particles: StarTable, pixel_size: float | None) -> tuple[StarTable,
     """The 3.1 form of a 3.0 table: its optics, and its particles with groups and origins in Å."""
     optics, group = _new_optics(particles)
     particles = particles.without(MICROSCOPE_COLUMNS).with_column("rlnOpticsGroup", group)
-    for name in ("rlnOriginX", "rlnOriginY"):
+    for name in ORIGIN_COLUMNS:
         if pixel_size is not None and name in particles and f"{name}Angst" not in particles:
             angstrom = particles.floats(name) * pixel_size
             particles = particles.with_column(f"{name}Angst", map(repr, angstrom.tolist())).without([name])

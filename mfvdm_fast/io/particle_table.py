@@ -13,6 +13,7 @@ from .star_table import StarTable
 
 # Groups may write the same size with different digits.
 _SAME_SIZE = 1e-4
+ORIGIN_COLUMNS = ("rlnOriginX", "rlnOriginY")  # in px; in Å with Angst behind the name
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,32 @@ def read_box_size(table: ParticleTable) -> int | None:
         )
     sizes = table.floats("rlnImageSize")
     return None if sizes is None else int(_one_size(table, sizes, "_rlnImageSize", "box size", "px"))
+
+
+def read_shifts(table: ParticleTable, pixel_size: float | None) -> FloatArray | None:
+    """Position (x, y) of each particle's centre from the pixel L // 2, in px: (n, 2); None when no origin is given.
+
+    RELION adds its origins to positions to centre the particle, so the centre stands at minus the origin:
+    ``rlnOriginXAngst``, ``rlnOriginYAngst`` in Å (3.1 and later), else ``rlnOriginX``, ``rlnOriginY`` in px. A missing
+    axis is 0; origins that are all 0 are none. Raises InputError for origins in Å without a pixel size.
+
+    >>> images = StarTable("images").with_column("rlnImageName", ["1@a.mrcs"]).with_column("rlnOriginX", ["1.5"])
+    >>> read_shifts(find_particles(StarFile("a.star", {"images": images})), None).tolist()
+    [[-1.5, 0.0]]
+    """
+    shifts = np.zeros((len(table), 2))
+    for axis, name in enumerate(ORIGIN_COLUMNS):
+        angstrom, pixels = table.floats(f"{name}Angst"), table.floats(name)
+        if angstrom is not None:
+            if pixel_size is None and angstrom.any():
+                raise InputError(
+                    f"{table.particles.label}: _{name}Angst is in Å, and the pixel size is not known; add "
+                    "_rlnImagePixelSize"
+                )
+            shifts[:, axis] -= angstrom / (pixel_size or 1.0)
+        elif pixels is not None:
+            shifts[:, axis] -= pixels
+    return shifts if shifts.any() else None
 
 
 def _one_size(table: ParticleTable, sizes: FloatArray, rule: str, what: str, unit: str) -> float:

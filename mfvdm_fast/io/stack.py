@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError, MfvdmWarning, ParameterError
-from ..records import CtfParameters, Images, IndexArray
+from ..records import CtfParameters, FloatArray, Images, IndexArray
 from .ctf_columns import read_ctf
 from .image_names import ImageNames, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
 from .mrc import MrcHeader, read_header
-from .particle_table import find_particles, read_box_size, read_pixel_size
+from .particle_table import find_particles, read_box_size, read_pixel_size, read_shifts
 from .star import StarFile, read_star
 
 _SUFFIXES = ".star, .mrcs, .mrc"
@@ -28,8 +28,10 @@ class ParticleStack:
     """Particles with their pixel size, CTF and table; made by :func:`open_stack` or :meth:`from_array`.
 
     ``n_particles``, ``box_size`` (px), ``pixel_size`` (Å/px or None), ``ctf`` (CtfParameters or None), ``optics_group``
-    (n,) int64, ``star`` (the StarFile or None), ``paths`` (every file read). Pixels are checked as they are read:
-    NaN, infinity and constant images raise InputError naming them.
+    (n,) int64, ``known_shifts_px`` (n, 2) float64 or None: (x, y) of each particle's centre from the pixel L // 2, as
+    the input says; the images come as they are in the files, not centred. ``star`` (the StarFile or None), ``paths``
+    (every file read). Pixels are checked as they are read: NaN, infinity and constant images raise InputError naming
+    them.
 
     >>> import numpy as np
     >>> stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(5, 8, 8)), pixel_size=2.0)
@@ -44,6 +46,7 @@ class ParticleStack:
         pixel_size: float | None,
         ctf: CtfParameters | None = None,
         optics_group: IndexArray | None = None,
+        known_shifts_px: FloatArray | None = None,
         star: StarFile | None = None,
         paths: tuple[Path, ...] = (),
         invert: bool = False,
@@ -55,6 +58,7 @@ class ParticleStack:
         self.pixel_size = pixel_size
         self.ctf = ctf
         self.optics_group = np.ones(len(self._order), np.int64) if optics_group is None else optics_group
+        self.known_shifts_px = known_shifts_px
         self.star = star
         self.paths = paths
 
@@ -195,15 +199,29 @@ def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: boo
     refuse_duplicates(table.particles, names)
     headers = tuple(read_header(file) for file in names.files)
     _check_headers(headers, names, table.particles.label, box_size)
+    pixel_size = headers[0].pixel_size if pixel_size is None else pixel_size
+    shifts = read_shifts(table, pixel_size)
+    _check_shifts(shifts, headers[0].nx, table.particles.label)
     return ParticleStack(
         FileSource(headers, names.file_of, names.index),
-        pixel_size=headers[0].pixel_size if pixel_size is None else pixel_size,
+        pixel_size=pixel_size,
         ctf=ctf,
         optics_group=table.optics_group,
+        known_shifts_px=shifts,
         star=star,
         paths=(path, *names.files),
         invert=invert,
     )
+
+
+def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:
+    outside = np.empty(0, np.int64) if shifts is None else np.flatnonzero((np.abs(shifts) > box_size / 2).any(axis=1))
+    if shifts is not None and len(outside):
+        x, y = -shifts[outside[0]]
+        raise InputError(
+            f"{label}: row {outside[0] + 1}: the origin ({x:g}, {y:g}) px lies outside the box of {box_size} px "
+            f"({len(outside)} such rows); extract the particles again, or correct the origins or the pixel size"
+        )
 
 
 def _check_headers(headers: tuple[MrcHeader, ...], names: ImageNames, label: str, box_size: int | None) -> None:

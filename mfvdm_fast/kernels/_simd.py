@@ -5,7 +5,7 @@ innermost loops of the all-pairs search are written with these. LLVM maps them t
 AVX-512 register, two of AVX2, four of NEON). All of it works inside ``kernel`` functions only:
 
 ``load(array, at)`` and ``store(array, at, v)`` (no bounds check), ``splat(scalar)``, ``+ - *``, ``fma(a, b, c)`` for
-a * b + c, ``vabs``, ``vmax``, ``vmin``, ``vsqrt``; scalars come from ``largest(v)``, ``total(v)`` and ``reaches(a, b)``
+a * b + c, ``vabs``, ``vmax``, ``vmin``; scalars come from ``largest(v)``, ``total(v)`` and ``reaches(a, b)``
 (an int64 with bit l set when a[l] >= b[l], read with ``lowest_bit(bits)`` and ``count_bits(bits)``).
 """
 
@@ -121,12 +121,6 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 def vabs(typingctx: Any, a: Any) -> Any:
     """Absolute values."""
     return _call("llvm.fabs", 1)
-
-
-@intrinsic
-def vsqrt(typingctx: Any, a: Any) -> Any:
-    """Square roots."""
-    return _call("llvm.sqrt", 1)
 
 
 @intrinsic

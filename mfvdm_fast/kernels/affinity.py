@@ -19,6 +19,7 @@ from .pairs import (
     BLOCK,
     SLAB,
     Float32s,
+    Lanes,
     Progress,
     blocks_of_tile,
     cluster_order,
@@ -31,7 +32,8 @@ from .pairs import (
 )
 from .topk import Lists, push
 
-SLACK = 1e-4  # see distance.SLACK
+# Bounds and scores are rounded in float32 along different ways: the former are raised by this part of |b_i|^2 |b_j|^2.
+SLACK = 1e-4
 FEW = 2  # pairs out of 64 that are cheaper one by one than one more frequency for all
 
 
@@ -42,7 +44,8 @@ class AffinityPlan(NamedTuple):
     starts: NDArray[np.int64]  # (n_freq + 1,)
     tails: Float32s  # (n_freq, n_rows): tails[f, i] * tails[f, j] >= what frequencies after f can add, with slack
     ids: NDArray[np.int64]  # (n,): the particles in the order of the plan
-    lanes: Float32s  # (n, depth, 2, n_lanes), see pairs.pack_lanes
+    values: Float32s  # all frequencies of each particle, see pairs.Lanes
+    depths: NDArray[np.int64]
 
 
 def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -> AffinityPlan:
@@ -56,8 +59,8 @@ def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     tails = np.zeros((len(power), len(slabs) * BLOCK), np.float32)
     tails[:-1, : len(features)] = left[1:]
     tails[:, : len(features)] += SLACK * left[0]
-    lanes = pack_lanes(features, used, np.arange(len(power)))
-    return AffinityPlan(slabs, used * SLAB, np.sqrt(tails), order, lanes)
+    values, depths = pack_lanes(features, used)
+    return AffinityPlan(slabs, used * SLAB, np.sqrt(tails), order, values, depths)
 
 
 @kernel
@@ -80,7 +83,7 @@ def _try_pairs(plan: AffinityPlan, lists: Lists, row: int, lane: int, bits: int,
         bit = lowest_bit(bits)
         bits &= bits - 1
         i, m, j = row + bit // 32, bit // 16 % 2, lane + bit % 16
-        pair_coefficients(plan.lanes, i, j, 1.0 - 2.0 * m, work)
+        pair_coefficients(Lanes(plan.values, plan.depths), i, j, 1.0 - 2.0 * m, work)
         power = splat(np.float32(0))
         for at in range(0, work.size, LANES):
             value = load(work, at)
@@ -97,7 +100,7 @@ def _search_blocks(plan: AffinityPlan, lists: Lists, row0: int, lane0: int) -> N
     groups = np.arange((min(64, n - row0) + 1) // 2 * 4)  # numbers 4 * (row // 2) + column // 16 still open
     n_open = groups.size
     sums = np.zeros((128, 64), np.float32)
-    work = np.empty(2 * plan.lanes.shape[3], np.float32)
+    work = np.empty(2 * LANES * plan.depths.size, np.float32)
     for f in range(n_freq):
         still = 0
         for g in groups[:n_open]:

@@ -4,13 +4,13 @@ C_k(i, j) = sum_q b_i,kq conj(b_j,kq) for a plain pair, sum_q b_i,kq b_j,kq for 
 Q = im im', X = im re', Y = re im' (SCIENCE.md section 3) they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
 
 For tiles the particles stand in blocks of 64, one slab ``[q][re, im][particle]`` per frequency, so that particles fill
-the vector registers. For single pairs they stand as ``[particle][q][re, im][lane]`` with one lane per frequency.
+the vector registers. For single pairs they stand as :class:`Lanes`, with one lane per frequency.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -38,13 +38,18 @@ def _fill_slabs(features: NDArray[np.complex64], out: NDArray[np.float32]) -> No
                 out[b, c, 0, i - 64 * b], out[b, c, 1, i - 64 * b] = features[i, c].real, features[i, c].imag
 
 
+class Lanes(NamedTuple):
+    """Features of particles one by one: frequency f stands in lane f % 16 of chunk f // 16."""
+
+    values: Float32s  # (n, size): chunk after chunk, each [q][re, im][16 lanes]
+    depths: NDArray[np.int64]  # (n_chunks,): the largest number of components of a frequency of the chunk
+
+
 @kernel(parallel=True)
-def _fill_lanes(
-    features: NDArray[np.complex64], depth: NDArray[np.int64], lane: NDArray[np.int64], out: NDArray[np.float32]
-) -> None:
+def _fill_lanes(features: NDArray[np.complex64], places: NDArray[np.int64], out: NDArray[np.float32]) -> None:
     for i in prange(out.shape[0]):
         for c in range(features.shape[1]):
-            out[i, depth[c], 0, lane[c]], out[i, depth[c], 1, lane[c]] = features[i, c].real, features[i, c].imag
+            out[i, places[c]], out[i, places[c] + 16] = features[i, c].real, features[i, c].imag
 
 
 def pack_slabs(features: NDArray[np.complex64]) -> Float32s:
@@ -55,14 +60,17 @@ def pack_slabs(features: NDArray[np.complex64]) -> Float32s:
     return slabs.reshape(len(slabs), -1)
 
 
-def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64], lanes: NDArray[np.int64]) -> Float32s:
-    """Features (n, sum p_k) with frequency number f in lane ``lanes[f]``: (n, max p_k, 2, n_lanes) float32."""
+def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -> Lanes:
+    """Features (n, sum p_k), frequency after frequency as ``offsets`` say, as lanes; zero where there is nothing."""
     sizes = np.diff(offsets)
+    chunks = np.arange(len(sizes)) // LANES
+    depths = np.array([sizes[chunks == chunk].max() for chunk in range(int(chunks[-1]) + 1)], np.int64)
+    starts = 2 * LANES * np.append(0, np.cumsum(depths))
     depth = np.arange(features.shape[1]) - np.repeat(offsets[:-1], sizes)
-    n_lanes = LANES * -(-(int(lanes.max(initial=0)) + 1) // LANES)
-    out = np.zeros((len(features), int(sizes.max(initial=0)), 2, n_lanes), np.float32)
-    _fill_lanes(features, depth, np.repeat(lanes, sizes), out)
-    return out
+    places = np.repeat(starts[chunks] + np.arange(len(sizes)) % LANES, sizes) + 2 * LANES * depth
+    values = np.zeros((len(features), int(starts[-1])), np.float32)
+    _fill_lanes(features, places, values)
+    return Lanes(values, depths)
 
 
 def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
@@ -147,21 +155,21 @@ def products(rows: Float32s, r: int, lanes: Float32s, at: int, first: int, last:
 
 
 @kernel
-def pair_coefficients(lanes: Float32s, i: int, j: int, sign: float, out: Float32s) -> None:
-    """Re C_k, then Im C_k, of one pair of :func:`pack_lanes` into out (2 n_lanes,); sign +1 plain, -1 mirrored."""
-    depth, width = lanes.shape[1], lanes.shape[3]
-    for lane in range(0, width, LANES):
+def pair_coefficients(lanes: Lanes, i: int, j: int, sign: float, out: Float32s) -> None:
+    """Re C_k, then Im C_k, of one pair into out (2 * 16 n_chunks,); sign +1 plain, -1 mirrored."""
+    size, width = lanes.values.shape[1], LANES * lanes.depths.size
+    a, b = i * size, j * size
+    for chunk in range(lanes.depths.size):
         p = q = x = y = splat(np.float32(0))
-        a, b = 2 * i * depth * width + lane, 2 * j * depth * width + lane
-        for _ in range(depth):
-            re_i, im_i = load(lanes, a), load(lanes, a + width)
-            re_j, im_j = load(lanes, b), load(lanes, b + width)
+        for _ in range(lanes.depths[chunk]):
+            re_i, im_i = load(lanes.values, a), load(lanes.values, a + LANES)
+            re_j, im_j = load(lanes.values, b), load(lanes.values, b + LANES)
             p, q, x, y = fma(re_i, re_j, p), fma(im_i, im_j, q), fma(im_i, re_j, x), fma(re_i, im_j, y)
-            a += 2 * width
-            b += 2 * width
+            a += 2 * LANES
+            b += 2 * LANES
         turn = splat(np.float32(sign))
-        store(out, lane, fma(turn, q, p))
-        store(out, width + lane, fma(splat(np.float32(-sign)), y, x))
+        store(out, LANES * chunk, fma(turn, q, p))
+        store(out, width + LANES * chunk, fma(splat(np.float32(-sign)), y, x))
 
 
 @kernel
@@ -177,7 +185,7 @@ def blocks_of_tile(tile: NDArray[np.int64], size: int, n_blocks: int) -> NDArray
 
 
 @kernel
-def _allowed(i: int, j: int, n: int) -> int:
+def allowed_pairs(i: int, j: int, n: int) -> int:
     """Bit l is set when (i, j + l) is a pair to look at: i < j + l < n, l < 16."""
     low, high = min(16, max(0, i + 1 - j)), min(16, n - j)
     return (1 << high) - (1 << low) if high > low else 0
@@ -193,7 +201,7 @@ def open_pairs(lists: Lists, tails: Float32s, f: int, row: int, lane: int, n: in
     bits = 0
     for s in range(2 if row + 1 < n else 1):
         least = vmin(limits, splat(lists.limits[row + s])) - splat(tails[f, row + s]) * others
-        allowed = _allowed(row + s, lane, n)
+        allowed = allowed_pairs(row + s, lane, n)
         bits |= (reaches(load(sums, 32 * s), least) & allowed) << (32 * s)
         bits |= (reaches(load(sums, 32 * s + 16), least) & allowed) << (32 * s + 16)
     return bits

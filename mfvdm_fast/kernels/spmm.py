@@ -1,8 +1,8 @@
-"""Products of the frequency graph with blocks of vectors, and the dense block products of the eigensolver.
+"""Products of the frequency graph with blocks of vectors, sixteen complex vectors at a time.
 
-A complex block of m vectors over n nodes is float32 (n, 2 m): row i is [Re x_i1 .. Re x_im, Im x_i1 .. Im x_im],
-so that every edge costs four fused multiply-adds over contiguous memory, and so that the same memory seen as (2 n, m)
-is the real form in which inner products are plain dot products.
+Such a panel is float32 (n, 32): row i is [Re x_i1 .. Re x_i16, Im x_i1 .. Im x_i16], two cache lines. Every edge then
+costs four fused multiply-adds of sixteen numbers, and all rows of a panel stay in the cache while a polynomial of the
+graph is applied to them.
 """
 
 from __future__ import annotations
@@ -11,80 +11,95 @@ import numpy as np
 from numba import prange
 
 from ._jit import kernel
+from ._simd import LANES, fma, load, splat, store
 
-ROWS_PER_BLOCK = 2048  # fixed, so that the order of summation does not depend on the number of threads
+PANEL = 2 * LANES
+
+
+@kernel
+def _graph_row(i, indptr, indices, mirrored, values, panels, source, previous, target, scale, shift, keep):  # type: ignore[no-untyped-def]
+    """One row of ``target = scale (S - shift) source - keep previous``; blocks are given by where they start."""
+    re = splat(np.float32(0.0))
+    im = splat(np.float32(0.0))
+    for e in range(indptr[i], indptr[i + 1]):
+        at = source + indices[e] * PANEL
+        c = values[e].real
+        s = values[e].imag
+        sign = np.float32(-1.0) if mirrored[e] else np.float32(1.0)
+        x = load(panels, at)
+        y = load(panels, at + LANES)
+        re = fma(splat(-s * sign), y, fma(splat(c), x, re))
+        im = fma(splat(c * sign), y, fma(splat(s), x, im))
+    at = i * PANEL
+    a = splat(scale)
+    b = splat(-scale * shift)
+    d = splat(-keep)
+    x = fma(b, load(panels, source + at), d * load(panels, previous + at))
+    y = fma(b, load(panels, source + at + LANES), d * load(panels, previous + at + LANES))
+    store(panels, target + at, fma(a, re, x))
+    store(panels, target + at + LANES, fma(a, im, y))
 
 
 @kernel(parallel=True)
-def chebyshev_step(indptr, indices, mirrored, values, x, previous, scale, shift, out):  # type: ignore[no-untyped-def]
-    """``out = scale (S_k x - shift x) - previous``: one step of a three-term recurrence in the O(2) form.
+def filter_panel(indptr, indices, mirrored, values, panels, centre, half, degree):  # type: ignore[no-untyped-def]
+    """Chebyshev polynomial T_degree((S_k - centre) / half) of sixteen complex vectors, and S_k applied to the outcome.
 
     (S x)_i = sum over plain edges of v_e x_j + sum over mirrored edges of v_e conj(x_j) (SCIENCE: Eqs. 2-4 of
-    arXiv:1904.07772 on n instead of 2n nodes).
+    arXiv:1904.07772 on n instead of 2n nodes). Sixteen vectors at a time stay in the cache from one degree to the next.
 
     Parameters
     ----------
     indptr, indices : (n + 1,), (nnz,) int64 -- CSR pattern.
     mirrored : (nnz,) bool -- True where the edge conjugates.
     values : (nnz,) complex64 -- v_e.
-    x, previous : (n, 2 m) float32 -- real parts, then imaginary parts; not changed.
-    scale, shift : float32.
-    out : (n, 2 m) float32 -- overwritten; may be ``previous`` but not ``x``.
+    panels : (3, n, 32) float32 -- x in ``panels[0]``: sixteen real parts, then sixteen imaginary parts, of each row
+        (any thirty-two real vectors when no edge conjugates and no value has an imaginary part). Overwritten:
+        T x ends in ``panels[degree % 2]``, S T x in ``panels[2]``.
+    centre, half : float32 -- of the interval on which the polynomial stays within [-1, 1].
+    degree : int64, >= 0.
     """
     n = indptr.shape[0] - 1
-    m = x.shape[1] // 2
+    block = n * PANEL
+    one = np.float32(1.0)
+    zero = np.float32(0.0)
+    for step in range(degree):
+        source = (step % 2) * block
+        target = block - source
+        scale = one / half if step == 0 else (one + one) / half
+        keep = zero if step == 0 else one
+        previous = source if step == 0 else target
+        for i in prange(n):
+            _graph_row(i, indptr, indices, mirrored, values, panels, source, previous, target, scale, centre, keep)
+    source = (degree % 2) * block
     for i in prange(n):
-        row = np.zeros(2 * m, np.float32)
-        for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            c = values[e].real
-            s = values[e].imag
-            sign = np.float32(-1.0) if mirrored[e] else np.float32(1.0)
-            ri = -s * sign
-            ii = c * sign
-            for column in range(m):
-                re = x[j, column]
-                im = x[j, m + column]
-                # One product at a time: two would leave open which of them is fused with the sum.
-                row[column] += c * re
-                row[column] += ri * im
-                row[m + column] += s * re
-                row[m + column] += ii * im
-        for column in range(2 * m):
-            out[i, column] = scale * (row[column] - shift * x[i, column]) - previous[i, column]
+        _graph_row(i, indptr, indices, mirrored, values, panels, source, source, 2 * block, one, zero, zero)
 
 
 @kernel(parallel=True)
-def chebyshev_step_real(indptr, indices, values, x, previous, scale, shift, out):  # type: ignore[no-untyped-def]
-    """:func:`chebyshev_step` for k = 0, where vectors are real: ``x`` (n, m) float32, ``values`` (nnz,) float32."""
-    n = indptr.shape[0] - 1
-    m = x.shape[1]
-    for i in prange(n):
-        row = np.zeros(m, np.float32)
-        for e in range(indptr[i], indptr[i + 1]):
-            j = indices[e]
-            v = values[e]
-            for column in range(m):
-                row[column] += v * x[j, column]
-        for column in range(m):
-            out[i, column] = scale * (row[column] - shift * x[i, column]) - previous[i, column]
+def load_panel(vectors, start, parts, panel):  # type: ignore[no-untyped-def]
+    """Columns from ``start`` on of complex ``vectors`` (n, w) as one panel (n, 32) of :func:`filter_panel`.
+
+    ``parts`` = 2: sixteen columns, real and imaginary parts; 1: the real parts of thirty-two columns. Columns beyond w
+    are zero.
+    """
+    lanes = PANEL // parts
+    for i in prange(vectors.shape[0]):
+        for c in range(lanes):
+            z = vectors[i, start + c] if start + c < vectors.shape[1] else np.complex64(0)
+            panel[i, c] = z.real
+            if parts == 2:
+                panel[i, lanes + c] = z.imag
 
 
 @kernel(parallel=True)
-def block_gram(a, b, partial):  # type: ignore[no-untyped-def]
-    """``partial[t] = a_t^T b_t`` over blocks t of ROWS_PER_BLOCK rows: a (rows, p), b (rows, q), float32 contiguous."""
-    rows = a.shape[0]
-    for t in prange(partial.shape[0]):
-        start = t * ROWS_PER_BLOCK
-        stop = min(rows, start + ROWS_PER_BLOCK)
-        partial[t] = np.dot(a[start:stop].T, b[start:stop])
+def store_panel(panel, start, parts, block):  # type: ignore[no-untyped-def]
+    """The reverse of :func:`load_panel`, into the real form: ``block`` (parts n, w) float32, rows Re x_i, Im x_i.
 
-
-@kernel(parallel=True)
-def block_multiply(a, b, out):  # type: ignore[no-untyped-def]
-    """``out = a b`` by blocks of ROWS_PER_BLOCK rows: a (rows, p), b (p, q), out (rows, q), all float32 contiguous."""
-    rows = a.shape[0]
-    for t in prange((rows + ROWS_PER_BLOCK - 1) // ROWS_PER_BLOCK):
-        start = t * ROWS_PER_BLOCK
-        stop = min(rows, start + ROWS_PER_BLOCK)
-        out[start:stop] = np.dot(a[start:stop], b)
+    There must be room for the whole panel: 32 / parts columns from ``start`` on.
+    """
+    width = block.shape[1]
+    row = width if parts == 2 else LANES  # from the first sixteen numbers to the others
+    for i in prange(panel.shape[0]):
+        at = i * parts * width + start
+        store(block, at, load(panel, i * PANEL))
+        store(block, at + row, load(panel, i * PANEL + LANES))

@@ -55,7 +55,7 @@ def align_pairs(
     packed, offsets = check_features(features)
     rows, flags = _check_table(np.asarray(indices), np.asarray(mirrored), len(packed))
     with use_threads(threads):
-        lanes = pack_lanes(packed, offsets, np.arange(len(offsets) - 1))
+        lanes = pack_lanes(packed, offsets)
         return align_lanes(lanes, len(offsets) - 2, rows, flags)
 
 

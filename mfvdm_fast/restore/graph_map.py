@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
-from ..records import Coefficients, Eigenbasis, FloatArray, SteerableCoefficients
-from ..threads import resolve_threads, use_threads
+from ..records import Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
+from ..threads import map_in_order, resolve_threads, use_threads
+from .amplitudes import fit_amplitudes
 from .wiener import (
     Observation,
     apply_wiener,
@@ -34,21 +33,8 @@ Real = NDArray[np.float32]
 SolveBasis = Callable[[int], Eigenbasis]
 log = logging.getLogger(__name__)
 
-EM_STEPS = 6
-TRUST = 0.9  # in correlations that are those of all eigenvectors together
-MAX_ITERATIONS, TOLERANCE = 20, 1e-3  # of the linear system; the prior is not known to a thousandth
-BAND = 20  # eigenvectors that share one prior variance
+ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
 SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the last that the graph is asked about
-
-
-@dataclass(frozen=True)
-class GraphFit:
-    """The coefficients of one angular frequency in the eigenbasis of the graph."""
-
-    amplitude: FloatArray  # (m, p): z, posterior mean
-    prior: FloatArray  # (m, p), prior variance of z, twice over for k >= 1 (of a complex number)
-    correlation: FloatArray  # (p, p), prior correlation of the radial functions
-    evidence: float  # log evidence against no signal at all, for orthogonal columns
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class GraphMap:
     captured: float  # energy of the fits over the signal energy that the covariance of the particles shows
 
 
-def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray) -> Real:
+def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray, threads: int = 1) -> Real:
     """Phi = D^{-1/2} U, columns of unit mean square, in the real form: (2 n, m) float32, k = 0: (n, m).
 
     A node without edges has a row of zeros.
@@ -71,152 +57,42 @@ def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray) -> Real:
     inverse = np.divide(1, np.sqrt(degrees), out=np.zeros(len(degrees)), where=degrees > 0).astype(np.float32)[:, None]
     n = len(degrees)
     phi = np.empty((n if basis.k == 0 else 2 * n, basis.n_eigenvectors), np.float32)
-    np.multiply(basis.vectors.real, inverse, out=phi[:n])
-    if basis.k:
-        np.multiply(basis.vectors.imag, inverse, out=phi[n:])
+    pieces = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
+
+    def scale_rows(rows: slice) -> FloatArray:
+        square = np.zeros(phi.shape[1])
+        parts = (basis.vectors.real, basis.vectors.imag)[: len(phi) // n]
+        for part, vectors in enumerate(parts):
+            piece = phi[part * n + rows.start : part * n + rows.stop]
+            np.multiply(vectors[rows], inverse[rows], out=piece)
+            square += np.einsum("ij,ij->j", piece, piece, dtype=np.float64)
+        return square
+
     # |x_i|^2 has unit mean over the n particles when z = 1: Re and Im together.
-    square = np.einsum("ij,ij->j", phi, phi, dtype=np.float64) / len(phi)
-    phi /= np.sqrt(np.maximum(square, np.finfo(np.float32).tiny)).astype(np.float32)
+    square = np.add.reduce(map_in_order(scale_rows, pieces, threads)) / len(phi)
+    factor = (1 / np.sqrt(np.maximum(square, np.finfo(np.float32).tiny))).astype(np.float32)
+
+    def scale_columns(rows: slice) -> None:
+        for start in range(0, len(phi), n):
+            phi[start + rows.start : start + rows.stop] *= factor
+
+    map_in_order(scale_columns, pieces, threads)
     return phi
 
 
 def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> FloatArray:
     """G_g = Phi_g^T Phi_g over the particles of each class: (g, m, m) float64. Memory: 8 g m^2 bytes."""
     n = len(seen.group)
-    members = seen.members()
-    grams = np.zeros((len(members), phi.shape[1], phi.shape[1]))
 
-    def add(g: int) -> None:
+    def gram(rows: IndexArray) -> FloatArray:
+        total = np.zeros((phi.shape[1], phi.shape[1]))
         for offset in range(0, len(phi), n):
-            block = phi[offset + members[g]]
-            grams[g] += sum_products(block, block)
+            for start in range(0, len(rows), ROWS):
+                block = phi[offset + rows[start : start + ROWS]]
+                total += block.T @ block
+        return total
 
-    with ThreadPoolExecutor(resolve_threads(threads)) as pool:
-        list(pool.map(add, range(len(members))))
-    return grams
-
-
-def fit_amplitudes(
-    projected: FloatArray, grams: FloatArray, precision: FloatArray, copies: int, covariance: FloatArray
-) -> GraphFit:
-    """z and its prior by EM: posterior mean of all amplitudes together, (Lambda^-1 + P) z = Phi^T w.
-
-    P couples the eigenvectors at each radial function, P_q = sum_g precision_gq G_g; the prior Lambda couples the
-    radial functions at each eigenvector: variances per band and radial function from the data, correlations those of
-    ``covariance``. The correlations are what tells the particle from the empty disc around it. EM takes the posterior
-    variance from the diagonal of P: the columns of Phi are nearly orthogonal within each class.
-
-    Parameters
-    ----------
-    projected : (m, p), Phi^T w of the matched coefficients w.
-    grams : (g, m, m), from :func:`class_grams`.
-    precision : (g, p), h^2 / noise power.
-    copies : 2 in the real form (Re; Im), 1 for k = 0.
-    covariance : (p, p) of the clean coefficients, from :func:`~mfvdm_fast.restore.wiener.estimate_covariance`.
-
-    Raises
-    ------
-    InputError
-        When the Gram matrices have a negative diagonal.
-
-    Examples
-    --------
-    >>> fit = fit_amplitudes(np.array([[40.0, 1.0]]), np.array([[[10.0]]]), np.ones((1, 2)), 1, np.eye(2))
-    >>> fit.amplitude.round(2).tolist()
-    [[3.98, 0.0]]
-    """
-    m, p = projected.shape
-    information = (precision.T @ grams.reshape(len(grams), -1)).reshape(p, m, m)
-    diagonal = np.ascontiguousarray(np.einsum("qll->lq", information))
-    if diagonal.min(initial=0) < 0:
-        raise InputError("a Gram matrix of the eigenbasis has a negative diagonal: check the eigenvectors")
-    scale = diagonal.mean(axis=0)
-    scale = np.maximum(scale, 1e-12 * scale.max() or 1.0)  # where the CTF vanishes there is nothing to learn
-    start = copies * (projected**2).mean(axis=0) / scale**2 - 1 / scale
-    prior = np.tile(np.maximum(start, 1e-3 / scale), (m, 1))
-    correlation = prior_correlation(covariance)
-    blocks, log_determinant = posterior_blocks(prior, correlation, diagonal)
-    amplitude = solve_amplitudes(projected, information, blocks)
-    for _ in range(EM_STEPS - 1):
-        prior = pool_prior(copies * amplitude**2 + np.einsum("lqq->lq", blocks))
-        blocks, log_determinant = posterior_blocks(prior, correlation, diagonal)
-        amplitude = solve_amplitudes(projected, information, blocks)
-    evidence = 0.5 * (copies * float(np.einsum("lq,lq->", projected, amplitude)) - log_determinant)
-    return GraphFit(amplitude, prior, correlation, evidence)
-
-
-def prior_correlation(covariance: FloatArray) -> FloatArray:
-    """Correlations (p, p) of ``covariance``, those off the diagonal taken a tenth smaller; none where it is 0.
-
-    >>> prior_correlation(np.array([[4.0, 1.0], [1.0, 1.0]])).round(3).tolist()
-    [[1.0, 0.45], [0.45, 1.0]]
-    """
-    deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0))
-    inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    correlation = TRUST * covariance * np.outer(inverse, inverse)
-    np.fill_diagonal(correlation, 1)
-    return correlation
-
-
-def posterior_blocks(prior: FloatArray, correlation: FloatArray, diagonal: FloatArray) -> tuple[FloatArray, float]:
-    """(Lambda_l^-1 + diag P_l)^-1 of each eigenvector, (m, p, p), and the sum of log det(1 + Lambda_l diag P_l).
-
-    >>> blocks, value = posterior_blocks(np.array([[3.0]]), np.eye(1), np.array([[1.0]]))
-    >>> float(blocks[0, 0, 0]), round(float(value / np.log(2)), 6)
-    (0.75, 2.0)
-    """
-    deviation, root = np.sqrt(prior), np.sqrt(diagonal)
-    full = deviation[:, :, None] * correlation * deviation[:, None, :]
-    half = root[:, :, None] * full
-    inner = half * root[:, None, :]
-    inner[:, np.arange(prior.shape[1]), np.arange(prior.shape[1])] += 1
-    log_determinant = float(np.linalg.slogdet(inner)[1].sum())
-    return full - half.transpose(0, 2, 1) @ np.linalg.solve(inner, half), log_determinant
-
-
-def solve_amplitudes(projected: FloatArray, information: FloatArray, blocks: FloatArray) -> FloatArray:
-    """z with (Lambda^-1 + P) z = ``projected`` (m, p), by conjugate gradients preconditioned with the blocks.
-
-    In v = C^-1 z, with C the blocks, the system is v + (P - diag P) C v = projected: self-adjoint in the inner product
-    <a, C b>, and close to the identity.
-
-    >>> solve_amplitudes(np.array([[8.0]]), np.array([[[1.0]]]), np.array([[[0.75]]])).tolist()
-    [[6.0]]
-    """
-    diagonal = np.einsum("qll->lq", information)
-
-    def precondition(v: FloatArray) -> FloatArray:
-        return (blocks @ v[:, :, None])[:, :, 0]
-
-    z, residual = np.zeros_like(projected), projected
-    conditioned = precondition(residual)
-    direction, image = residual, conditioned  # of v, and of z
-    first = energy = float(np.einsum("lq,lq->", residual, conditioned))
-    for _ in range(MAX_ITERATIONS):
-        if energy <= TOLERANCE**2 * first:
-            break
-        product = direction + (information @ image.T[:, :, None])[:, :, 0].T - diagonal * image
-        step = energy / float(np.einsum("lq,lq->", image, product))
-        z = z + step * image
-        residual = residual - step * product
-        conditioned = precondition(residual)
-        before, energy = energy, float(np.einsum("lq,lq->", residual, conditioned))
-        direction, image = residual + energy / before * direction, conditioned + energy / before * image
-    return z
-
-
-def pool_prior(moments: FloatArray) -> FloatArray:
-    """Prior variance from second moments (m, p): shared in bands of eigenvectors, never rising with l.
-
-    >>> pool_prior(np.repeat([[4.0, 2.0], [1.0, 3.0]], 20, axis=0))[[0, 20]].round(3).tolist()
-    [[4.0, 2.5], [1.0, 2.5]]
-    """
-    m = len(moments)
-    band = np.minimum(np.arange(m) // BAND, max(0, m // BAND - 1))
-    count = np.bincount(band).astype(np.float64)
-    pooled = np.stack([np.bincount(band, column) / count for column in moments.T], axis=1)
-    falling = [isotonic_regression(column, weights=count, increasing=False).x for column in pooled.T]
-    return np.maximum(np.stack(falling, axis=1), np.finfo(np.float64).tiny)[band]
+    return np.stack(map_in_order(gram, seen.members(), resolve_threads(threads)))
 
 
 @dataclass(frozen=True)
@@ -229,27 +105,29 @@ class _Frequency:
     present: float
 
 
-def restore_frequency(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real | None, threads: int | None = None
-) -> _Frequency:
+def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real | None, threads: int = 1) -> _Frequency:
     """Graph MAP and Wiener filter of the residual for one angular frequency; the filter alone without ``phi``."""
     n = len(coefs)
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
-    residual = match(coefs, seen, mean, real=k == 0)
+    residual = match(coefs, seen, mean, real=k == 0, threads=threads)
     fitted, evidence, present = np.zeros_like(residual), 0.0, 0.0
     if phi is not None and phi.shape[1]:
-        prior = estimate_covariance(residual, seen)
+        prior = estimate_covariance(residual, seen, threads)
         grams = class_grams(phi, seen, threads)
-        fit = fit_amplitudes(sum_products(phi, residual), grams, seen.precision, len(phi) // n, prior)
+        fit = fit_amplitudes(sum_products(phi, residual, threads), grams, seen.precision, len(phi) // n, prior)
         evidence, present = max(fit.evidence, 0.0), float(np.trace(prior))
-        fitted = phi @ fit.amplitude.astype(np.float32)
-        precision = seen.precision.astype(np.float32)[seen.group]
-        for offset in range(0, len(phi), n):
-            residual[offset : offset + n] -= precision * fitted[offset : offset + n]
+        amplitude, precision = fit.amplitude.astype(np.float32), seen.precision.astype(np.float32)
+
+        def subtract(start: int) -> None:
+            rows = slice(start, min(start + ROWS, len(phi)))
+            np.matmul(phi[rows], amplitude, out=fitted[rows])
+            residual[rows] -= precision[seen.group[np.arange(rows.start, rows.stop) % n]] * fitted[rows]
+
+        map_in_order(subtract, range(0, len(phi), ROWS), threads)
     energy = float(np.einsum("ij,ij->", fitted, fitted, dtype=np.float64)) / n
-    covariance = estimate_covariance(residual, seen)
+    covariance = estimate_covariance(residual, seen, threads)
     if covariance.any():
-        fitted += apply_wiener(residual, covariance, seen)
+        fitted += apply_wiener(residual, covariance, seen, threads)
     fitted[:n] += mean.astype(np.float32)
     return _Frequency(to_complex(fitted, n), evidence, energy, present)
 
@@ -261,6 +139,7 @@ def restore_graph_map(
     degrees: FloatArray,
     *,
     k_max: int | None = None,
+    out: Coefficients | None = None,
     threads: int | None = None,
 ) -> GraphMap:
     """Graph MAP of every angular frequency that the graph says something about, Wiener filter of the rest.
@@ -276,6 +155,7 @@ def restore_graph_map(
     degrees : (n,) node degrees of the graph.
     k_max : last frequency to ask the graph about; all when left out. With a small one, the result's ``captured`` is a
         quick look at the graph.
+    out : (n, P) where the result goes; may be ``coefs.packed``.
     threads : the result does not depend on it.
 
     Returns
@@ -299,18 +179,25 @@ def restore_graph_map(
     >>> bool(result.coefs.packed.real.std() < 0.2)
     True
     """
-    out = np.zeros_like(coefs.packed, dtype=np.complex64)
+    out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
     asked, total, fitted, present = True, 0.0, 0.0, 0.0
     with use_threads(threads) as count:
-        for k in range(coefs.k_max + 1):
+
+        def restore(k: int, phi: Real | None, threads: int) -> _Frequency:
             columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            asked = asked and (k_max is None or k <= k_max)
-            phi = scaled_eigenbasis(_check_basis(bases(k), k, coefs.n_particles), degrees) if asked else None
-            one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, count)
+            one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, threads)
             out[:, columns] = one.coefs
+            return one
+
+        k = 0
+        while k <= coefs.k_max and asked and (k_max is None or k <= k_max):
+            phi = scaled_eigenbasis(_check_basis(bases(k), k, coefs.n_particles), degrees, count)
+            one = restore(k, phi, count)
             total, fitted, present = total + one.evidence, fitted + one.fitted, present + one.present
             asked = asked and (k == 0 or one.evidence > SMALLEST_SHARE * total)
             log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.fitted, one.present)
+            k += 1
+        map_in_order(lambda k: restore(k, None, 1), range(k, coefs.k_max + 1), count)
     captured = fitted / present if present > 0 else (np.inf if fitted > 0 else 0.0)
     return GraphMap(SteerableCoefficients(out, coefs.offsets), captured)
 

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError, ParameterError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
+from ..threads import map_in_order
 
 Real = NDArray[np.float32]
-BLOCK = 4096  # rows whose products are summed in one go; fixed, so that results depend on nothing else
+BLOCK = 2048  # rows whose products are summed in one go; fixed, so that results depend on nothing else
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def estimate_mean(coefs: Coefficients, seen: Observation) -> FloatArray:
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
-def match(coefs: Coefficients, seen: Observation, mean: FloatArray, real: bool) -> Real:
+def match(coefs: Coefficients, seen: Observation, mean: FloatArray, real: bool, threads: int = 1) -> Real:
     """h (y - h mean) / noise power in the real form (Re; Im): (2 n, p) float32, or (n, p) when ``real``.
 
     All that restoration needs of the data: sufficient for the clean coefficients.
@@ -138,21 +139,30 @@ def match(coefs: Coefficients, seen: Observation, mean: FloatArray, real: bool) 
     shift = (seen.precision * mean).astype(np.float32)
     n = len(coefs)
     out = np.empty((n if real else 2 * n, coefs.shape[1]), np.float32)
-    for start in range(0, n, BLOCK):
+
+    def weigh(start: int) -> None:
         rows = slice(start, min(start + BLOCK, n))
         member = seen.group[rows]
         out[rows] = coefs[rows].real * weight[member] - shift[member]
         if not real:
             out[n + rows.start : n + rows.stop] = coefs[rows].imag * weight[member]
+
+    map_in_order(weigh, range(0, n, BLOCK), threads)
     return out
 
 
-def sum_products(a: Real, b: Real) -> FloatArray:
-    """a^T b, float64, summed over blocks of BLOCK rows."""
-    total = np.zeros((a.shape[1], b.shape[1]))
-    for start in range(0, len(a), BLOCK):
-        total += a[start : start + BLOCK].T @ b[start : start + BLOCK]
-    return total
+def sum_products(a: Real, b: Real, threads: int = 1) -> FloatArray:
+    """a^T b, float64, summed over blocks of BLOCK rows; ``threads`` of up to 32 groups of blocks at once."""
+    size = BLOCK * max(1, -(-len(a) // (32 * BLOCK)))
+
+    def add(first: int) -> FloatArray:
+        total = np.zeros((a.shape[1], b.shape[1]))
+        for start in range(first, min(first + size, len(a)), BLOCK):
+            total += a[start : start + BLOCK].T @ b[start : start + BLOCK]
+        return total
+
+    parts = map_in_order(add, range(0, len(a), size), threads)
+    return np.add.reduce([np.zeros((a.shape[1], b.shape[1])), *parts])
 
 
 def shrink_spectrum(values: FloatArray, gamma: float) -> FloatArray:
@@ -166,7 +176,7 @@ def shrink_spectrum(values: FloatArray, gamma: float) -> FloatArray:
     return np.where(values > (1 + np.sqrt(gamma)) ** 2, 0.5 * (excess + root), 0.0)
 
 
-def estimate_covariance(matched: Real, seen: Observation) -> FloatArray:
+def estimate_covariance(matched: Real, seen: Observation, threads: int = 1) -> FloatArray:
     """Covariance (p, p) of the clean coefficients, E|x|^2 on its diagonal, from matched ones of mean 0 (real form).
 
     B = mean w w^T of w = h y / s^2 has noise part N = mean h^2 / s^2 and signal part Sigma * L, L_qq' = mean of
@@ -185,7 +195,7 @@ def estimate_covariance(matched: Real, seen: Observation) -> FloatArray:
     noise = np.maximum(counts @ precision / n, np.finfo(np.float64).tiny)
     root = np.sqrt(noise)
     # Re and Im each carry half of the noise and of the signal, so that their sum over n is that of one complex number.
-    values, vectors = np.linalg.eigh(sum_products(matched, matched) / n / np.outer(root, root))
+    values, vectors = np.linalg.eigh(sum_products(matched, matched, threads) / n / np.outer(root, root))
     values = shrink_spectrum(values, matched.shape[1] / len(matched))
     signal = (vectors * values) @ vectors.T * np.outer(root, root)
     overlap = (precision * counts[:, None]).T @ precision / n
@@ -194,7 +204,7 @@ def estimate_covariance(matched: Real, seen: Observation) -> FloatArray:
     return (vectors * np.maximum(values, 0)) @ vectors.T
 
 
-def apply_wiener(matched: Real, covariance: FloatArray, seen: Observation) -> Real:
+def apply_wiener(matched: Real, covariance: FloatArray, seen: Observation, threads: int = 1) -> Real:
     """Posterior mean (Sigma^-1 + H^2/s^2)^-1 w of clean coefficients of mean 0; shape of ``matched``.
 
     Equal to Sigma H (H Sigma H + s^2)^-1 y, with one factor per class and no inverse of Sigma.
@@ -205,10 +215,14 @@ def apply_wiener(matched: Real, covariance: FloatArray, seen: Observation) -> Re
     """
     n, width = len(seen.group), matched.shape[1]
     out = np.empty_like(matched)
-    for rows, precision in zip(seen.members(), seen.precision, strict=True):
+
+    def filter_class(one: tuple[IndexArray, FloatArray]) -> None:
+        rows, precision = one
         factor = np.linalg.solve(np.eye(width) + covariance * precision, covariance).T.astype(np.float32)
         for offset in range(0, len(matched), n):
             out[offset + rows] = matched[offset + rows] @ factor
+
+    map_in_order(filter_class, zip(seen.members(), seen.precision, strict=True), threads)
     return out
 
 
@@ -221,7 +235,9 @@ def to_complex(matched: Real, n: int) -> Coefficients:
     return out
 
 
-def restore_wiener(coefs: SteerableCoefficients, seen: Observation) -> SteerableCoefficients:
+def restore_wiener(
+    coefs: SteerableCoefficients, seen: Observation, out: Coefficients | None = None
+) -> SteerableCoefficients:
     """CWF of all angular frequencies: the posterior mean of every particle's clean coefficients, CTF and noise undone.
 
     Extra memory: the result, and three float32 copies of the widest ``coefs[k]``.
@@ -230,6 +246,7 @@ def restore_wiener(coefs: SteerableCoefficients, seen: Observation) -> Steerable
     ----------
     coefs : (n, P), as observed.
     seen : from :func:`describe_observation`.
+    out : (n, P) where the result goes; may be ``coefs.packed``.
 
     Returns
     -------
@@ -243,7 +260,7 @@ def restore_wiener(coefs: SteerableCoefficients, seen: Observation) -> Steerable
     >>> round(float(gain), 2)  # (9 - 1) / 9
     0.89
     """
-    out = np.zeros_like(coefs.packed, dtype=np.complex64)
+    out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
     n = coefs.n_particles
     for k in range(coefs.k_max + 1):
         start, stop = int(coefs.offsets[k]), int(coefs.offsets[k + 1])
@@ -251,6 +268,7 @@ def restore_wiener(coefs: SteerableCoefficients, seen: Observation) -> Steerable
         mean = estimate_mean(coefs[k], part) if k == 0 else np.zeros(stop - start)
         matched = match(coefs[k], part, mean, real=k == 0)
         covariance = estimate_covariance(matched, part)
+        out[:, start:stop] = 0
         if covariance.any():
             out[:, start:stop] = to_complex(apply_wiener(matched, covariance, part), n)
         if k == 0:

@@ -1,4 +1,4 @@
-"""The block products of the eigensolver, by SciPy's sparse matrices and NumPy."""
+"""The graph and its polynomials by SciPy's sparse matrices and NumPy."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def apply_graph(graph: FrequencyGraph, values: NDArray[Any], x: NDArray[Any]) ->
     return plain @ x + mirrored @ x.conj()
 
 
-def as_halves(x: NDArray[Any]) -> NDArray[np.float32]:
-    """Complex (n, m) as float32 (n, 2m): real parts, then imaginary parts."""
-    return np.concatenate([x.real, x.imag], axis=1).astype(np.float32)
+def chebyshev(
+    graph: FrequencyGraph, values: NDArray[Any], x: NDArray[Any], centre: float, half: float, degree: int
+) -> NDArray[Any]:
+    """T_degree((S - centre) / half) x by T_{j+1} = 2 t T_j - T_{j-1}."""
+
+    def mapped(v: NDArray[Any]) -> NDArray[Any]:
+        return (apply_graph(graph, values, v) - centre * v) / half
+
+    older, newer = x, mapped(x)
+    if degree == 0:
+        return older
+    for _ in range(degree - 1):
+        older, newer = newer, 2 * mapped(newer) - older
+    return newer

@@ -1,0 +1,207 @@
+"""Makes README tables and figures of the JSON files of run.py and halfsets.py.
+
+python benchmarks/paper/tables.py --out DIR [--to benchmarks/paper]: writes results.md and PNG files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import CELLS, TABLES
+from methods import METHODS
+
+Runs = dict[tuple[str, int, str], list[dict[str, Any]]]  # (cell, n, method): one entry per seed
+ORDER = ["constant", *METHODS]
+TITLES = {"constant": "constant image", **{name: title for name, (title, _) in METHODS.items()}}
+HALF_TITLES = {"random": "random lists", **TITLES}
+HALF_KINDS = ("lists", "restored")
+FIGURE = (("vdm", "C2"), ("paper", "C0"), ("default", "C3"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder that run.py wrote to")
+    parser.add_argument("--to", type=Path, help="where results.md and the figures go (--out)")
+    args = parser.parse_args(arguments)
+    target = args.to or args.out
+    runs, halves = read_runs(args.out), read_halves(args.out)
+    parts = []
+    for name, title in (
+        ("published", "Table I: images and neighbours"),
+        ("robustness", "Robustness, map A, SNR .05"),
+        ("volumes", "Other particles, SNR .05"),
+    ):
+        cells = [cell for cell in TABLES[name] if any(key[0] == cell for key in runs)]
+        if cells:
+            parts += [f"## {title}", "", *quality_table(runs, cells), ""]
+    if any(key[0] in TABLES["published"] for key in runs):
+        parts += ["## Table II: time", "", *time_table(runs), ""]
+        parts += figure_6(runs, target)
+    if halves:
+        parts += ["## Real particles (apoferritin): agreement of halves", "", *half_table(halves), ""]
+        parts += half_figure(halves, target)
+    text = "\n".join(parts)
+    (target / "results.md").write_text(text)
+    print(text)
+
+
+def read_runs(folder: Path) -> Runs:
+    """All results of run.py, by cell, number of particles and method."""
+    runs: Runs = defaultdict(list)
+    for path in sorted(folder.glob("*-n*-s*-*.json")):
+        found = json.loads(path.read_text())
+        if "cell" in found:
+            runs[found["cell"], found["n"], found["method"]].append(found)
+    return runs
+
+
+def read_halves(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    halves: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(folder.glob("halves-s*-*.json")):
+        found = json.loads(path.read_text())
+        halves[found["method"]].append(found)
+    return halves
+
+
+def spread(values: Iterable[float], digits: int) -> str:
+    """Mean and, from two values on, half the range from least to greatest."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return ""
+    text = f"{np.mean(found):.{digits}f}"
+    return text if len(found) < 2 else f"{text} ± {(max(found) - min(found)) / 2:.{digits}f}"
+
+
+def quality_table(runs: Runs, cells: list[str]) -> list[str]:
+    """One row for each cell, n and method: mean ± half the range over the seeds."""
+    lines = [
+        "| simulation | n | method | within 10° first | last | angle within 5° "
+        "| relMSE | PSNR dB | SSIM | CPU-s | seeds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        for n in sorted({key[1] for key in runs if key[0] == cell}, reverse=True):
+            for method in [m for m in ORDER if (cell, n, m) in runs]:
+                found = runs[cell, n, method]
+                columns = [
+                    _near(found, "initial", "within_10_deg"),
+                    _near(found, "final", "within_10_deg"),
+                    _near(found, "final", "in_plane_below_5_deg"),
+                    spread((r["relative_mse"] for r in found), 3),
+                    spread((r["psnr_db"] for r in found), 2),
+                    spread((r["ssim"] for r in found), 3),
+                    spread((r.get("cpu_s") for r in found), 0),
+                    str(len(found)),
+                ]
+                lines.append(f"| {CELLS[cell].title} | {n} | {TITLES[method]} | " + " | ".join(columns) + " |")
+    return [*lines, "", *_junk_lines(runs, cells)]
+
+
+def _near(found: list[dict[str, Any]], table: str, name: str) -> str:
+    return spread((r["neighbors"][table][name] for r in found if r.get("neighbors", {}).get(table)), 3)
+
+
+def _junk_lines(runs: Runs, cells: list[str]) -> list[str]:
+    """Share of junk among the neighbours of good particles, and how well junk is told, where there is junk."""
+    lines = []
+    for (cell, n, method), found in runs.items():
+        if cell in cells and CELLS[cell].changes.get("junk_fraction") and found[0].get("neighbors"):
+            text = f"{TITLES[method]}, n = {n}: {_near(found, 'final', 'junk_neighbors')} of the neighbours are junk"
+            area = spread((r.get("junk_auc") for r in found), 3)
+            lines.append(f"- {text}" + (f"; junk score, area under ROC {area}" if area else ""))
+    return lines
+
+
+def time_table(runs: Runs) -> list[str]:
+    """CPU-seconds, and wall-clock seconds of the stages, of the published cells."""
+    lines = ["| simulation | n | method | threads | CPU-s | stages, wall s |", "|---|---|---|---|---|---|"]
+    for (cell, n, method), found in sorted(runs.items(), key=lambda item: (item[0][0], ORDER.index(item[0][2]))):
+        if cell in TABLES["published"] and method != "constant":
+            names = list(found[0]["seconds"])
+            stages = ", ".join(f"{name} {spread((r['seconds'].get(name) for r in found), 1)}" for name in names)
+            cpu = spread((r["cpu_s"] for r in found), 0)
+            threads = found[0]["threads"]
+            lines.append(f"| {CELLS[cell].title} | {n} | {TITLES[method]} | {threads} | {cpu} | {stages} |")
+    return lines
+
+
+def figure_6(runs: Runs, target: Path) -> list[str]:
+    """Histograms of the errors of views and angles, one row of panels for each published cell."""
+    cells = [cell for cell in TABLES["published"] if any(key[0] == cell and key[2] == "paper" for key in runs)]
+    if not cells:
+        return []
+
+    def draw(panels: Any) -> None:
+        for axes, cell in zip(panels, cells, strict=True):
+            n = max(key[1] for key in runs if key[0] == cell and key[2] == "paper")
+            lists = [("mfvdm_star", "initial", "C7", "first search")]
+            lists += [(method, "final", colour, TITLES[method]) for method, colour in FIGURE]
+            for method, table, colour, title in lists:
+                found = runs.get((cell, n, method), [])
+                for axis, name in zip(axes, ("view_histogram", "in_plane_histogram"), strict=True):
+                    counts = sum(np.array(r["neighbors"][table][name], float) for r in found)
+                    if np.any(counts):
+                        axis.step(np.arange(180), counts / np.sum(counts), colour, where="post", label=title)
+            axes[0].set(title=f"{CELLS[cell].title}, n = {n}", xlabel="view error (°)", ylabel="share", xlim=(0, 60))
+            axes[1].set(title="neighbours within 10°", xlabel="in-plane error (°)", xlim=(0, 30))
+            axes[0].legend()
+
+    _plot(target / "figure6.png", len(cells), 2, draw)
+    return ["## Fig. 6: errors of the neighbours", "", "![errors of views and angles](figure6.png)", ""]
+
+
+def half_table(halves: dict[str, list[dict[str, Any]]]) -> list[str]:
+    limit = next(r[key]["limit_angstrom"] for found in halves.values() for r in found for key in HALF_KINDS if key in r)
+    names = [f"{kind}: {band}" for kind in HALF_KINDS for band in ("to 1/40 Å", "to 1/20 Å", f"to 1/{limit:.0f} Å")]
+    lines = [
+        "Mean FRC of two halves of the lists of neighbours, and of two halves of the stack restored by themselves.",
+        "",
+        f"| method | {' | '.join(names)} | seeds |",
+        "|---" * 8 + "|",
+    ]
+    for method in [name for name in HALF_TITLES if name in halves]:
+        found = halves[method]
+        cells = [
+            spread((r[kind]["bands"][band] for r in found if kind in r), 3) for kind in HALF_KINDS for band in range(3)
+        ]
+        lines.append("| " + " | ".join([HALF_TITLES[method], *cells, str(len(found))]) + " |")
+    return lines
+
+
+def half_figure(halves: dict[str, list[dict[str, Any]]], target: Path) -> list[str]:
+    def draw(panels: Any) -> None:
+        for axis, key in zip(panels[0], HALF_KINDS, strict=True):
+            for colour, method in enumerate(name for name in HALF_TITLES if name in halves):
+                found = [r[key] for r in halves[method] if key in r]
+                if found:
+                    frc = np.mean([r["frc"] for r in found], axis=0)
+                    axis.plot(found[0]["frequency"], frc, f"C{colour}", label=HALF_TITLES[method])
+            axis.set(xlabel="1/Å", ylabel="mean FRC", title=key)
+            axis.legend(fontsize="x-small")
+
+    _plot(target / "halves.png", 1, 2, draw)
+    return ["![FRC of two halves](halves.png)", ""]
+
+
+def _plot(path: Path, n_rows: int, n_columns: int, draw: Callable[[Any], None]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(
+        n_rows, n_columns, figsize=(4.5 * n_columns, 2.8 * n_rows), squeeze=False, layout="constrained"
+    )
+    draw(panels)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""From particle images to what the pipeline works on: noise, support, basis, coefficients, principal coordinates.
+
+Every image is read and expanded once, as it was observed. The sign of the CTF, the whitening and the signed CTF are
+radial filters, which the basis applies to coefficients: no image is Fourier transformed for them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .basis.interface import SteerableBasis
+from .basis.make import make_basis
+from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project
+from .budget import CHUNK_BYTES, sample_size
+from .imaging.ctf import (
+    check_pixel_size,
+    electron_wavelength,
+    evaluate_ctf_radial,
+    group_by_ctf,
+    make_ctf,
+    phase_flip_images,
+)
+from .imaging.fourier_shift import shift_images
+from .imaging.noise import estimate_noise, estimate_noise_power, is_white, relative_power, whiten_images
+from .imaging.resample import resample_images, working_box
+from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
+from .params import DenoiseParams
+from .progress import StageTimes
+from .records import (
+    Coefficients,
+    CtfParameters,
+    DiskSupport,
+    FloatArray,
+    ImageStack,
+    IndexArray,
+    NoiseModel,
+    SteerableCoefficients,
+    SteerablePCA,
+)
+from .restore.ctf_division import interpolate_transfer, transfer_grid
+from .restore.wiener import Observation, describe_observation
+
+BLOCK = 2048  # rows of coefficients in work at once
+CTF_CLASSES, FINEST_CLASS = 100, 50.0  # classes of like defocus at most, and the first width in Å that is tried
+LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial CTF may be wrong by
+
+
+class Preparation:
+    """The stages before the neighbour search; images are read in chunks and never held whole."""
+
+    def __init__(
+        self, stack: ImageStack, params: DenoiseParams, threads: int, progress: StageTimes, keep: bool
+    ) -> None:
+        self.stack, self.params, self.threads, self.progress, self.keep = stack, params, threads, progress, keep
+        self.ctf = stack.ctf if params.ctf else None
+        self.noise, self.support = self.look()
+        self.basis = self.make_basis()
+
+    def look(self) -> tuple[NoiseModel, DiskSupport]:
+        """Noise and support, from a sample of the stack."""
+        self.progress("noise and support", 0, 1)
+        sample = self.stack.read(sample_rows(self.stack))
+        noise = estimate_noise(sample)
+        radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise)
+        warn_if_inverted(sample, noise, radius)
+        if self.params.whiten is not False:
+            coloured = estimate_noise_power(sample, noise, radius, self.threads)
+            if self.params.whiten is True or not is_white(coloured):
+                noise = coloured
+        whitened = noise.relative_power is not None
+        bandlimit = self.params.bandlimit
+        if bandlimit is None:
+            sample = whiten_images(sample - np.float32(noise.mean), noise, self.threads) if whitened else sample
+            seen = NoiseModel(noise.variance, 0.0 if whitened else noise.mean)
+            bandlimit = estimate_bandlimit(sample, seen, self.threads)
+        self.progress("noise and support", 1, 1)
+        return noise, DiskSupport(radius, bandlimit)
+
+    def make_basis(self) -> SteerableBasis:
+        """The steerable basis, on a coarser grid when the box is large and the bandlimit low."""
+        support = self.support
+        box = working_box(self.stack.box_size, support.bandlimit)
+        scale = box / self.stack.box_size
+        radius = min(support.radius_px * scale, float((box - 1) // 2))
+        return make_basis(self.params.basis, box, DiskSupport(radius, support.bandlimit / scale))
+
+    def expand(self) -> SteerableCoefficients:
+        """Steerable coefficients of the images as observed, centred where the input says where the particles are."""
+        n, basis = self.stack.n_particles, self.basis
+        coefs = SteerableCoefficients(allocate(n, basis.n_coefs, self.keep), basis.offsets)
+        shifts: FloatArray | None = getattr(self.stack, "known_shifts_px", None)
+        astigmatic = self.ctf is not None and is_astigmatic(self.ctf, float(self.nodes().max()))
+        self.progress("expand", 0, n)
+        for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
+            images = images - np.float32(self.noise.mean)
+            if shifts is not None:
+                images = shift_images(images, shifts[rows], self.threads)
+            if self.ctf is not None and astigmatic:
+                images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads)
+            packed = basis.expand(resample_images(images, basis.box_size, self.threads), self.threads)
+            if astigmatic:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
+                packed = basis.apply_radial(packed, self.ctf_signs(rows))
+            coefs.packed[rows] = packed
+            self.progress("expand", int(rows[-1]) + 1, n)
+        return coefs
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the basis' grid per pixel of the images."""
+        return self.basis.box_size / self.stack.box_size
+
+    def nodes(self) -> FloatArray:
+        """Radial frequencies at which the basis takes filters, in 1/Å."""
+        return self.basis.radial_nodes * self.scale / check_pixel_size(self.stack.pixel_size)
+
+    def ctf_signs(self, rows: IndexArray) -> FloatArray:
+        """(b, nodes), the sign of each particle's radial CTF; 1 without CTF."""
+        if self.ctf is None:
+            return np.ones((1, len(self.basis.radial_nodes)))
+        groups, member = group_by_ctf(self.ctf[rows])
+        return np.where(evaluate_ctf_radial(groups, self.nodes()) < 0, -1.0, 1.0)[member]
+
+    def noise_power(self) -> FloatArray:
+        """(nodes,) noise variance of coefficients."""
+        relative = relative_power(self.noise, self.basis.radial_nodes * self.scale)
+        return self.noise.variance * self.scale**2 * relative
+
+    def reduce(self, coefs: SteerableCoefficients) -> tuple[SteerablePCA, SteerableCoefficients]:
+        """Steerable PCA of the phase-flipped, whitened coefficients, and every particle's coordinates in it."""
+        n, basis = self.stack.n_particles, self.basis
+        variance = self.noise.variance * self.scale**2
+        whiten = np.sqrt(variance / self.noise_power())
+
+        def flipped() -> Iterator[tuple[IndexArray, Coefficients]]:
+            for start in range(0, n, BLOCK):
+                rows = np.arange(start, min(start + BLOCK, n))
+                yield rows, basis.apply_radial(coefs.packed[rows], self.ctf_signs(rows) * whiten)
+
+        sums = CovarianceSums(basis.offsets)
+        self.progress("principal components", 0, 2 * n)
+        for rows, packed in flipped():
+            sums.add(packed)
+            self.progress("principal components", int(rows[-1]) + 1, 2 * n)
+        pca = pca_from_sums(sums, variance)
+        out = np.empty((n, int(pca.offsets[-1])), np.complex64)
+        for rows, packed in flipped():
+            out[rows] = project(packed, basis.offsets, pca)
+            self.progress("principal components", n + int(rows[-1]) + 1, 2 * n)
+        return pca, SteerableCoefficients(out, pca.offsets)
+
+    def observation(self, coefs: SteerableCoefficients) -> Observation:
+        """How the coefficients were observed: signed CTF by classes of like defocus, and noise."""
+        if self.ctf is None:
+            return describe_observation(coefs, self.noise_power())
+        groups, member = group_by_ctf(self.ctf)
+        width = FINEST_CLASS
+        while len(groups) > CTF_CLASSES:
+            groups, member = group_by_ctf(self.ctf, width)
+            width *= 1.5
+        return describe_observation(coefs, self.noise_power(), evaluate_ctf_radial(groups, self.nodes()), member)
+
+    def ctf_magnitude(self) -> NDArray[np.float32]:
+        """(n, f), |CTF| of every particle at the frequencies of :func:`transfer_grid`."""
+        ctf = self.ctf if self.ctf is not None else make_ctf([])
+        groups, member = group_by_ctf(ctf)
+        grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
+        pixel_size = check_pixel_size(self.stack.pixel_size) / self.scale
+        return np.abs(evaluate_ctf_radial(groups, grid / pixel_size)).astype(np.float32)[member]
+
+    def undo(
+        self,
+        coordinates: SteerableCoefficients,
+        pca: SteerablePCA,
+        transfer: NDArray[np.float32] | None,
+        out: SteerableCoefficients,
+    ) -> None:
+        """Coefficients ``out`` of principal coordinates, whitening undone and ``transfer`` divided out (Eq. 13)."""
+        basis = self.basis
+        grid = transfer_grid(basis.bandlimit, basis.box_size)
+        factor = np.sqrt(self.noise_power() / self.noise.variance)[None, :] / self.scale
+        for start in range(0, coordinates.n_particles, BLOCK):
+            rows = slice(start, start + BLOCK)
+            packed = expand_components(coordinates.packed[rows], basis.offsets, pca)
+            division = 1.0 if transfer is None else interpolate_transfer(transfer[rows], grid, basis.radial_nodes)
+            out.packed[rows] = basis.apply_radial(packed, factor / division)
+
+
+def given_radius(stack: ImageStack, params: DenoiseParams) -> float | None:
+    """The radius in pixels that the parameters set; None when it is to be estimated."""
+    if params.particle_diameter_angstrom is not None and stack.pixel_size:
+        return params.particle_diameter_angstrom / 2 / stack.pixel_size
+    return params.radius_px
+
+
+def allocate(n_particles: int, n_coefs: int, keep: bool) -> Coefficients:
+    """(n, P) complex64, in memory or, to save it, in a temporary file that goes away with the array.
+
+    >>> allocate(3, 2, keep=False).shape
+    (3, 2)
+    """
+    if keep:
+        return np.empty((n_particles, n_coefs), np.complex64)
+    with tempfile.TemporaryFile(prefix="mfvdm_fast_") as file:
+        return np.memmap(file, np.complex64, "w+", shape=(n_particles, n_coefs))
+
+
+def is_astigmatic(ctf: CtfParameters, bandlimit: float) -> bool:
+    """Whether astigmatism moves the phase of some CTF by more than 0.3 radians up to ``bandlimit`` (1/Å).
+
+    >>> from .imaging.ctf import make_ctf
+    >>> is_astigmatic(make_ctf(10000.0, 9900.0), 0.1), is_astigmatic(make_ctf(12000.0, 10000.0), 0.1)
+    (False, True)
+    """
+    difference = np.abs(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
+    phase = 0.5 * np.pi * electron_wavelength(ctf.voltage_kv) * difference * bandlimit**2
+    return bool(np.any(phase > LARGEST_ASTIGMATISM))
+
+
+def sample_rows(stack: ImageStack) -> IndexArray:
+    """Rows of a sample of the images, in up to 16 contiguous runs spread over the stack."""
+    n = stack.n_particles
+    wanted = sample_size(n, stack.box_size)
+    if wanted == n:
+        return np.arange(n, dtype=np.int64)
+    runs = min(16, wanted)
+    starts = np.linspace(0, n - wanted // runs, runs).astype(np.int64)
+    return np.unique((starts[:, None] + np.arange(wanted // runs)).ravel())

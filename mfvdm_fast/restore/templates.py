@@ -1,0 +1,224 @@
+"""Templates: restorations of all particles, to be matched with the observed images of others.
+
+Two noisy images say little about each other; a noisy image and a restoration say much more. For particle i with CTF
+h_i and a template x_j the log likelihood, up to what does not depend on j, is
+
+    log L(i | j, alpha) = sum_k w_k Re[e^{i k alpha} <h_i y_i, x_j>_k / s^2] - 1/2 sum_k w_k |h_i x_j|_k^2 / s^2,
+
+w_0 = 1, w_k = 2. It is bilinear: of the form of the search, C_0 + 2 sum_k Re C_k e^{i k alpha}, with features of the
+observed image on one side and of the template on the other; the last term joins k = 0 with a few numbers per class.
+A template that holds the noise of particle i would look like it. So particles are split in two halves, and each half is
+matched with templates whose amplitudes were fitted on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ParameterError
+from ..records import BoolArray, Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
+from ..threads import use_threads
+from .amplitudes import fit_amplitudes
+from .graph_map import class_grams, scaled_eigenbasis
+from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
+
+ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
+LEAST_PENALTY = 0.05  # rms in log L of what is worth a feature
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class TemplateFeatures:
+    """Both sides of the log likelihood, for one half of the particles."""
+
+    particles: IndexArray  # (r,), the half that is matched
+    observed: SteerableCoefficients  # (r, sum p_k)
+    templates: SteerableCoefficients  # (n, sum p_k), of all particles, fitted without the half
+    baseline: FloatArray  # (r,): log L against an image of noise alone is the score of the bilinear form plus this
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The templates of one frequency: x_j = phi_j @ amplitude + mean."""
+
+    phi: Real
+    amplitude: FloatArray  # (m, p)
+    mean: FloatArray  # (p,)
+    energy: FloatArray  # (r,), descending, of principal components seen through mean CTF and noise
+    components: FloatArray  # (p, r)
+
+
+def split_in_halves(n_particles: int, seed: int = 0) -> BoolArray:
+    """(n,) True for a random half of the particles.
+
+    >>> int(split_in_halves(10).sum())
+    5
+    """
+    half = np.zeros(n_particles, bool)
+    half[np.random.default_rng(seed).permutation(n_particles)[: n_particles // 2]] = True
+    return half
+
+
+def template_features(
+    coefs: SteerableCoefficients,
+    seen: Observation,
+    bases: Callable[[int], Eigenbasis],
+    degrees: FloatArray,
+    half: BoolArray,
+    *,
+    k_max: int,
+    threads: int | None = None,
+) -> list[TemplateFeatures]:
+    """Features of either half of the particles, and of the templates it is matched with; none without any eigenvector.
+
+    Peak memory: the eigenbases in the real form (8 n m bytes per frequency), and 16 n bytes per feature.
+
+    Parameters
+    ----------
+    coefs : (n, P), as observed: signed, not phase-flipped.
+    seen : from :func:`mfvdm_fast.restore.wiener.describe_observation`.
+    bases : called once for k = 0 .. k_max.
+    degrees : (n,) node degrees of the graph.
+    half : (n,), which particles belong to the first half.
+    k_max : last angular frequency that is matched.
+    threads : the result does not depend on it.
+
+    Raises
+    ------
+    ParameterError
+        When ``half`` is not (n,) or leaves a half empty.
+
+    Examples
+    --------
+    >>> from .wiener import describe_observation
+    >>> rng = np.random.default_rng(0)
+    >>> signal = np.linspace(-3, 3, 200)[:, None]
+    >>> y = SteerableCoefficients((signal + rng.normal(size=(200, 1))).astype(np.complex64), np.array([0, 1]))
+    >>> basis = Eigenbasis(0, np.ones(1), (signal / 10).astype(np.complex64), np.zeros(1), 1, "converged")
+    >>> first, second = template_features(
+    ...     y, describe_observation(y, 1.0), lambda k: basis, np.ones(200), split_in_halves(200), k_max=0)
+    >>> first.observed.packed.shape[0], first.templates.packed.shape[0]
+    (100, 200)
+    """
+    half = np.asarray(half)
+    if half.shape != (coefs.n_particles,) or half.dtype != bool or half.all() or not half.any():
+        raise ParameterError(
+            f"half must be True for some and False for other of {coefs.n_particles} particles, got shape {half.shape}"
+        )
+    last = min(k_max, coefs.k_max)
+    with use_threads(threads) as count:
+        fits: tuple[list[_Fit], list[_Fit]] = ([], [])
+        for k in range(last + 1):
+            part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+            phi = scaled_eigenbasis(bases(k), degrees)
+            for side, fitted_on in zip(fits, (~half, half), strict=True):
+                side.append(_fit(coefs[k], part, k, phi, fitted_on, count))
+        if not any(len(fit.amplitude) for fit in fits[0]):
+            return []
+        return [_features(coefs, seen, side, np.flatnonzero(h)) for side, h in zip(fits, (half, ~half), strict=True)]
+
+
+def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int) -> _Fit:
+    """Amplitudes of one frequency from some of the particles."""
+    rows = np.flatnonzero(fitted_on)
+    some = Observation(seen.transfer, seen.group[rows], seen.noise_power)
+    mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
+    if phi.shape[1] == 0:  # the graph says nothing about this frequency
+        return _Fit(phi, np.zeros((0, coefs.shape[1])), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))
+    matched = match(coefs[rows], some, mean, real=k == 0)
+    copies = 1 if k == 0 else 2
+    own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
+    grams = class_grams(own, some, threads)
+    covariance = estimate_covariance(matched, some)
+    fit = fit_amplitudes(sum_products(own, matched), grams, some.precision, copies, covariance)
+    scale = _mean_precision(seen)
+    inner = scale[:, None] * fit.amplitude.T
+    weight = 1.0 if k == 0 else 2.0
+    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / len(rows)) @ inner.T * weight)
+    return _Fit(phi, fit.amplitude, mean, values[::-1], vectors[:, ::-1])
+
+
+def _mean_precision(seen: Observation) -> FloatArray:
+    """sqrt(mean h^2 / s^2) over the particles: (p,), in which templates and observed images are measured."""
+    mean = seen.counts @ seen.precision / seen.counts.sum()
+    return np.sqrt(np.maximum(mean, 1e-12 * max(float(mean.max(initial=0)), np.finfo(np.float64).tiny)))
+
+
+def _features(
+    coefs: SteerableCoefficients, seen: Observation, fits: list[_Fit], particles: IndexArray
+) -> TemplateFeatures:
+    """The bilinear form of the log likelihood in the leading principal components of the templates."""
+    energies = np.sort(np.concatenate([fit.energy for fit in fits]))[::-1]
+    place = np.searchsorted(np.cumsum(energies), ENERGY * energies.sum())
+    least = max(float(energies[min(place, len(energies) - 1)]), np.finfo(np.float64).tiny)
+    weight = (seen.transfer / seen.noise_power).astype(np.float32)
+    penalty = np.zeros((coefs.n_particles, len(seen.transfer)), np.float32)
+    left, right, widths = [], [], []
+    baseline = np.zeros(len(particles))
+    for k, fit in enumerate(fits):
+        columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+        part = seen.columns(columns.start, columns.stop)
+        scale = _mean_precision(part)
+        axes = fit.components[:, fit.energy >= least]
+        _add_penalty(penalty, fit, part, k)
+        widths.append(axes.shape[1])
+        to_axes = (axes / scale[:, None]).astype(np.float32)
+        observed = np.empty((len(particles), axes.shape[1]), np.complex64)
+        for start in range(0, len(particles), BLOCK):
+            rows = particles[start : start + BLOCK]
+            matched = coefs[k][rows] * weight[seen.group[rows], columns]
+            observed[start : start + BLOCK] = matched @ to_axes
+            if k == 0:
+                baseline[start : start + BLOCK] = matched.real @ fit.mean
+        template = to_complex(fit.phi @ (fit.amplitude @ (axes * scale[:, None])).astype(np.float32), len(penalty))
+        left.append(observed)
+        right.append(template)
+    share = seen.counts / seen.counts.sum()
+    common = penalty.mean(axis=0, dtype=np.float64)
+    of_class, of_template = _factor_penalty(penalty - common, share)
+    left[0] = np.concatenate([left[0].real, -of_class[seen.group[particles]]], axis=1).astype(np.complex64)
+    right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
+    widths[0] += of_class.shape[1]
+    for a, b in zip(left, right, strict=True):  # the same size on both sides, for float32 and for bounds
+        ratio = np.sqrt(_rms(a) / np.maximum(_rms(b), np.finfo(np.float32).tiny))
+        a /= ratio
+        b *= ratio
+    offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    return TemplateFeatures(
+        particles,
+        SteerableCoefficients(np.concatenate(left, axis=1), offsets),
+        SteerableCoefficients(np.concatenate(right, axis=1), offsets),
+        baseline - common[seen.group[particles]],
+    )
+
+
+def _add_penalty(penalty: Real, fit: _Fit, seen: Observation, k: int) -> None:
+    """Add 1/2 w_k |h_g x_j|^2 / s^2 of one frequency to (n, g)."""
+    n = len(penalty)
+    precision = (seen.precision.T * (0.5 if k == 0 else 1.0)).astype(np.float32)
+    amplitude, mean = fit.amplitude.astype(np.float32), fit.mean.astype(np.float32)
+    for start in range(0, n, BLOCK):
+        rows = slice(start, min(start + BLOCK, n))
+        power = np.square(fit.phi[rows] @ amplitude + mean)
+        if k:
+            power += np.square(fit.phi[n + rows.start : n + rows.stop] @ amplitude)
+        penalty[rows] += power @ precision
+
+
+def _factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(g, r) and (n, r) whose product is the penalty, but for what is below LEAST_PENALTY."""
+    root = np.sqrt(share)
+    gram = (penalty.T @ penalty) * np.outer(root, root) / len(penalty)
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > LEAST_PENALTY**2
+    axes = vectors[:, kept]
+    inverse = np.divide(1, root, out=np.zeros_like(root), where=root > 0)
+    return axes * inverse[:, None], penalty @ (axes * root[:, None])
+
+
+def _rms(features: Coefficients) -> FloatArray:
+    rms: FloatArray = np.sqrt(np.einsum("ij,ij->j", features, features.conj()).real / len(features))
+    return np.maximum(rms, np.finfo(np.float32).tiny)

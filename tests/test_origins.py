@@ -1,0 +1,163 @@
+"""RELION's origins: read in its sense and sign, used as RELION uses them, written for centred images."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from mfvdm_fast.errors import InputError, ParameterError
+from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.io.denoised_star import write_denoised_star
+from mfvdm_fast.io.stack import ParticleStack, open_stack
+from mfvdm_fast.io.star import read_star
+
+from .conftest import shared_data
+from .reference.io import star_text, write_mrc
+
+PIXEL_SIZE = 1.5
+
+
+def blob_stack(folder: Path, origins: dict[str, list[str]], n: int = 3, optics: bool = True) -> Path:
+    """A smooth spot in every image, at (x, y) = (3, -2) from the centre; a STAR file with the given columns."""
+    line = np.arange(16) - 8
+    image = np.exp(-((line[None, :] - 3) ** 2 + (line[:, None] + 2) ** 2) / 4).astype(np.float32)
+    write_mrc(folder / "x.mrcs", np.stack([image] * n), pixel_size=0)
+    particles = {"rlnImageName": [f"{i}@x.mrcs" for i in range(1, n + 1)], "rlnOpticsGroup": ["1"] * n, **origins}
+    group = {
+        "rlnOpticsGroup": ["1"],
+        "rlnVoltage": ["300"],
+        "rlnSphericalAberration": ["2.7"],
+        "rlnAmplitudeContrast": ["0.1"],
+        "rlnImagePixelSize": [str(PIXEL_SIZE)],
+        "rlnImageSize": ["16"],
+        "rlnImageDimensionality": ["2"],
+    }
+    blocks = {"optics": group, "particles": particles} if optics else {"images": particles}
+    text = star_text(blocks)
+    (folder / "a.star").write_text(text if optics else text.replace("# version 30001", ""))
+    return folder / "a.star"
+
+
+def test_origins_in_angstrom_and_in_pixels(tmp_path: Path) -> None:
+    x, y = ["-4.5", "0", "3"], ["3", "0", "-1.5"]
+    expected = np.array([[3, -2], [0, 0], [-2, 1]], float)
+    stack = open_stack(blob_stack(tmp_path, {"rlnOriginXAngst": x, "rlnOriginYAngst": y}))
+    assert stack.known_shifts_px is not None
+    assert stack.known_shifts_px.dtype == np.float64
+    np.testing.assert_array_equal(stack.known_shifts_px, expected)
+    pixels = {"rlnOriginX": ["-3", "0", "2"], "rlnOriginY": ["2", "0", "-1"]}
+    for optics in (True, False):
+        np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, pixels, optics=optics)).known_shifts_px, expected)
+    # Å where both stand, and an axis that is missing is 0
+    both = open_stack(blob_stack(tmp_path, {"rlnOriginXAngst": x, "rlnOriginX": ["9", "9", "9"]}))
+    np.testing.assert_array_equal(both.known_shifts_px, expected * [1, 0])
+
+
+def test_centred_by_its_origin_the_particle_stands_in_the_centre(tmp_path: Path) -> None:
+    stack = open_stack(blob_stack(tmp_path, {"rlnOriginXAngst": ["-4.5"] * 3, "rlnOriginYAngst": ["3"] * 3}))
+    raw = stack.read([0])
+    assert np.unravel_index(raw[0].argmax(), (16, 16)) == (6, 11)  # the stack gives images as they are in the file
+    assert stack.known_shifts_px is not None
+    centred = shift_images(raw, stack.known_shifts_px[:1])
+    assert np.unravel_index(centred[0].argmax(), (16, 16)) == (8, 8)
+
+
+@pytest.mark.parametrize("zero", ["0", "0.000000", "-0"])
+def test_no_origin_and_origins_of_zero_are_none(tmp_path: Path, zero: str) -> None:
+    assert open_stack(blob_stack(tmp_path, {})).known_shifts_px is None
+    columns = {"rlnOriginXAngst": [zero] * 3, "rlnOriginYAngst": [zero] * 3}
+    assert open_stack(blob_stack(tmp_path, columns)).known_shifts_px is None
+    # nor do they need a pixel size
+    assert open_stack(blob_stack(tmp_path, columns, optics=False)).known_shifts_px is None
+    assert ParticleStack.from_array(np.random.default_rng(0).normal(size=(2, 8, 8))).known_shifts_px is None
+
+
+def test_origins_that_cannot_be_used(tmp_path: Path) -> None:
+    path = blob_stack(tmp_path, {"rlnOriginXAngst": ["0", "3", "0"]}, optics=False)
+    with pytest.raises(InputError, match=r"_rlnOriginXAngst is in Å, and the pixel size is not known; add _rln"):
+        open_stack(path)
+    path = blob_stack(tmp_path, {"rlnOriginX": ["0", "1", "0"], "rlnOriginY": ["0", "-9", "12"]})
+    message = r"a\.star: data_particles: row 2: the origin \(1, -9\) px lies outside the box of 16 px \(2 such rows\)"
+    with pytest.raises(InputError, match=message):
+        open_stack(path)
+    path = blob_stack(tmp_path, {"rlnOriginX": ["0", "nan", "0"]})
+    with pytest.raises(InputError, match=r"row 2, _rlnOriginX: 'nan' is not a finite number"):
+        open_stack(path)
+
+
+@pytest.mark.skipif(shutil.which("relion_stack_create") is None, reason="RELION is not installed")
+@pytest.mark.parametrize("old", [True, False])
+def test_relion_moves_the_same_way(tmp_path: Path, rng: np.random.Generator, old: bool) -> None:
+    shifts = np.array([[3, -2], [-1, 4], [0, 5]])
+    origins = -shifts if old else -shifts * PIXEL_SIZE
+    names = ("rlnOriginX", "rlnOriginY") if old else ("rlnOriginXAngst", "rlnOriginYAngst")
+    columns = {name: [str(v) for v in column] for name, column in zip(names, origins.T, strict=True)}
+    columns |= {"rlnAnglePsi": ["0"] * 3}
+    if old:
+        columns |= {"rlnMagnification": ["10000"] * 3, "rlnDetectorPixelSize": [str(PIXEL_SIZE)] * 3}
+        columns |= {"rlnDefocusU": ["10000"] * 3, "rlnDefocusV": ["10000"] * 3, "rlnDefocusAngle": ["0"] * 3}
+        columns |= {"rlnVoltage": ["300"] * 3, "rlnSphericalAberration": ["2"] * 3, "rlnAmplitudeContrast": ["0.1"] * 3}
+    path = blob_stack(tmp_path, columns, optics=not old)
+    write_mrc(tmp_path / "x.mrcs", rng.standard_normal((3, 16, 16)).astype(np.float32), pixel_size=PIXEL_SIZE)
+    stack = open_stack(path, ctf=False)
+    np.testing.assert_allclose(stack.known_shifts_px, shifts, atol=1e-6)
+    command = ["relion_stack_create", "--i", "a.star", "--o", "moved", "--apply_transformation"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = mrcfile.read(tmp_path / "moved.mrcs")
+    ours = shift_images(stack.read([0, 1, 2]), shifts)
+    # what comes in over the edge is RELION's own choice
+    np.testing.assert_allclose(ours[:, 5:-5, 5:-5], theirs[:, 5:-5, 5:-5], atol=1e-4)
+
+
+def test_denoised_images_are_centred_and_the_way_there_is_kept(tmp_path: Path) -> None:
+    columns = {"rlnOriginX": ["-3", "0", "2"], "rlnOriginY": ["2", "0", "-1"]}
+    stack = open_stack(blob_stack(tmp_path, columns))
+    found = np.array([[3.25, -2.0], [0.0, 0.0], [-1.5, 1.0]])  # the origins of the input and what was found besides
+    write_denoised_star(tmp_path / "b.star", stack, shifts_px=found)
+    written = read_star(tmp_path / "b.star").blocks["particles"]
+    assert not {"rlnOriginX", "rlnOriginY"} & set(written.columns)
+    assert written.texts("rlnOriginXAngst") == written.texts("rlnOriginYAngst") == ["0.0"] * 3
+    assert written.texts("mfvdmSourceOriginXAngst") == ["-4.875", "0.0", "2.25"]
+    assert written.texts("mfvdmSourceOriginYAngst") == ["3.0", "0.0", "-1.5"]
+    # put back in the place of RELION's columns, beside the images of the input, they centre those
+    back = {"rlnOriginXAngst": written.texts("mfvdmSourceOriginXAngst"),
+            "rlnOriginYAngst": written.texts("mfvdmSourceOriginYAngst")}  # fmt: skip
+    np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, back)).known_shifts_px, found)
+
+
+def test_without_shifts_the_origins_stay(tmp_path: Path) -> None:
+    columns = {"rlnOriginXAngst": ["-4.5", "0", "3"], "rlnOriginYAngst": ["3", "0", "-1.5"]}
+    write_denoised_star(tmp_path / "b.star", open_stack(blob_stack(tmp_path, columns)))
+    written = read_star(tmp_path / "b.star").blocks["particles"]
+    assert written.texts("rlnOriginXAngst") == columns["rlnOriginXAngst"]
+    assert "mfvdmSourceOriginXAngst" not in written
+
+
+def test_shifts_that_do_not_fit_the_stack(tmp_path: Path) -> None:
+    stack = open_stack(blob_stack(tmp_path, {}))
+    for wrong in (np.zeros((2, 2)), np.full((3, 2), np.nan)):
+        with pytest.raises(ParameterError, match=r"shifts_px must be finite numbers of shape \(3, 2\), x and y"):
+            write_denoised_star(tmp_path / "b.star", stack, shifts_px=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [("aspire_sample_relion30.star", None), ("aspire_sample_relion31.star", "Angst")],
+)
+def test_origins_of_real_tables(name: str, scale: str | None, tmp_path: Path) -> None:
+    path = shared_data("small_real_stacks", name)
+    (tmp_path / "sample.mrcs").symlink_to(shared_data("small_real_stacks", "aspire_sample_17x200.mrcs"))
+    stack = open_stack(path, project_dir=tmp_path)
+    assert stack.star is not None
+    table = next(block for block in stack.star.blocks.values() if "rlnImageName" in block)
+    unit = 1.0 if scale is None else stack.pixel_size
+    assert unit is not None
+    expected = [-table.floats(f"rlnOrigin{axis}{scale or ''}") / unit for axis in "XY"]
+    assert stack.known_shifts_px is not None
+    np.testing.assert_allclose(stack.known_shifts_px, np.stack(expected, axis=1))

@@ -1,0 +1,175 @@
+"""Templates: their features give the log likelihood, and no particle has a part in those it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mfvdm_fast.errors import ParameterError
+from mfvdm_fast.graph.frequency_graph import build_frequency_graph
+from mfvdm_fast.records import FrequencyGraph, SteerableCoefficients
+from mfvdm_fast.restore import graph_map, templates
+from mfvdm_fast.restore.amplitudes import fit_amplitudes
+from mfvdm_fast.restore.graph_map import class_grams, scaled_eigenbasis
+from mfvdm_fast.restore.templates import split_in_halves, template_features
+from mfvdm_fast.restore.wiener import (
+    Observation,
+    estimate_covariance,
+    estimate_mean,
+    match,
+    sum_products,
+    to_complex,
+)
+
+from .reference.eigenbasis import sphere_table
+from .reference.templates import log_likelihood
+from .test_graph_map import OFFSETS, N, smooth, solver
+
+HALF = split_in_halves(N, seed=4)
+
+
+@pytest.fixture(scope="module")
+def graph() -> FrequencyGraph:
+    return build_frequency_graph(sphere_table(N, 12, seed=3))
+
+
+@pytest.fixture(scope="module")
+def observed(graph: FrequencyGraph) -> tuple[SteerableCoefficients, Observation]:
+    _, coefs, seen = smooth(graph, np.random.default_rng(0), noise=0.5)
+    return coefs, seen
+
+
+def fitted_without(
+    graph: FrequencyGraph, coefs: SteerableCoefficients, seen: Observation, half: np.ndarray
+) -> np.ndarray:
+    """Templates (n, P) whose amplitudes come from the particles outside ``half``."""
+    rows = np.flatnonzero(~half)
+    out = np.zeros((N, OFFSETS[-1]), np.complex64)
+    for k in range(3):
+        columns = slice(int(OFFSETS[k]), int(OFFSETS[k + 1]))
+        part = Observation(seen.transfer[:, columns], seen.group[rows], seen.noise_power[columns])
+        y = coefs.packed[rows, columns]
+        mean = estimate_mean(y, part) if k == 0 else np.zeros(y.shape[1])
+        phi = scaled_eigenbasis(solver(graph)(k), graph.degrees)
+        own = phi[rows] if k == 0 else np.concatenate([phi[rows], phi[N + rows]])
+        w = match(y, part, mean, real=k == 0)
+        fit = fit_amplitudes(
+            sum_products(own, w),
+            class_grams(own, part),
+            part.precision,
+            1 if k == 0 else 2,
+            estimate_covariance(w, part),
+        )
+        x = phi @ fit.amplitude.astype(np.float32)
+        x[:N] += mean.astype(np.float32)
+        out[:, columns] = to_complex(x, N)
+    return out
+
+
+def score(a: np.ndarray, b: np.ndarray, offsets: np.ndarray, turn: tuple[float, bool]) -> float:
+    """The bilinear form of the search."""
+    alpha, mirrored = turn
+    total = 0.0
+    for k in range(len(offsets) - 1):
+        columns = slice(offsets[k], offsets[k + 1])
+        other = b[columns] if mirrored else b[columns].conj()
+        value = (a[columns] * other).sum() * np.exp(1j * k * alpha)
+        total += float(value.real) * (1 if k == 0 else 2)
+    return total
+
+
+@pytest.mark.parametrize("turn", [(0.0, False), (0.7, False), (-2.1, True)])
+def test_features_give_the_log_likelihood(
+    graph: FrequencyGraph,
+    observed: tuple[SteerableCoefficients, Observation],
+    turn: tuple[float, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(templates, "ENERGY", 1.0)
+    monkeypatch.setattr(templates, "LEAST_PENALTY", 1e-6)
+    coefs, seen = observed
+    sides = template_features(coefs, seen, solver(graph), graph.degrees, HALF, k_max=9)
+    for side, half in zip(sides, (HALF, ~HALF), strict=True):
+        assert np.array_equal(side.particles, np.flatnonzero(half))
+        x = fitted_without(graph, coefs, seen, half)
+        for row, i in list(enumerate(side.particles))[:12]:
+            for j in (0, 17, 150):
+                h = seen.transfer[seen.group[i]]
+                expected = log_likelihood(coefs.packed[i], x[j], h, seen.noise_power, OFFSETS, turn)
+                found = score(side.observed.packed[row], side.templates.packed[j], side.observed.offsets, turn)
+                assert found + side.baseline[row] == pytest.approx(expected, abs=2e-3 * (1 + abs(expected)))
+
+
+def test_a_particle_has_no_part_in_the_templates_it_is_held_against(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    i = int(np.flatnonzero(HALF)[0])
+    other = coefs.packed.copy()
+    other[i] += 5
+    changed = SteerableCoefficients(other, OFFSETS)
+    first, second = (template_features(c, seen, solver(graph), graph.degrees, HALF, k_max=2) for c in (coefs, changed))
+
+    def up_to_scale(x: np.ndarray) -> np.ndarray:  # which both sides share
+        return np.asarray(x / np.linalg.norm(x, axis=0))
+
+    a, b = (up_to_scale(side[0].templates.packed) for side in (first, second))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    a, b = (up_to_scale(side[1].templates.packed) for side in (first, second))
+    assert a.shape != b.shape or not np.allclose(a, b, atol=1e-4)
+
+
+def test_fewer_frequencies_give_fewer_features(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    asked: list[int] = []
+
+    def bases(k: int) -> object:
+        asked.append(k)
+        return solver(graph)(k)
+
+    side = template_features(coefs, seen, bases, graph.degrees, HALF, k_max=1)[0]  # type: ignore[arg-type]
+    assert asked == [0, 1]
+    assert side.observed.k_max == 1
+
+
+def test_features_do_not_depend_on_threads(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    one, two = (template_features(coefs, seen, solver(graph), graph.degrees, HALF, k_max=2, threads=t) for t in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert np.array_equal(a.observed.packed, b.observed.packed)
+        assert np.array_equal(a.templates.packed, b.templates.packed)
+
+
+@pytest.mark.parametrize("half", [np.ones(N, bool), np.zeros(N, bool), np.zeros(3, bool), np.zeros(N)], ids=str)
+def test_halves_must_be_halves(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation], half: np.ndarray
+) -> None:
+    coefs, seen = observed
+    with pytest.raises(ParameterError, match="half must be True for some and False for other of 200 particles"):
+        template_features(coefs, seen, solver(graph), graph.degrees, half, k_max=1)
+
+
+def test_halves_are_random_and_repeatable() -> None:
+    assert HALF.sum() == N // 2
+    assert np.array_equal(HALF, split_in_halves(N, seed=4))
+    assert not np.array_equal(HALF, split_in_halves(N, seed=5))
+
+
+def test_without_eigenvectors_there_is_nothing_to_match_with(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+
+    def some(least: int) -> graph_map.SolveBasis:
+        empty = {"values": np.zeros(0), "vectors": np.zeros((N, 0), np.complex64), "residuals": np.zeros(0)}
+        return lambda k: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
+
+    assert template_features(coefs, seen, some(9), graph.degrees, HALF, k_max=2) == []
+    side = template_features(coefs, seen, some(1), graph.degrees, HALF, k_max=2)[0]
+    assert np.diff(side.templates.offsets)[1:].all()
