@@ -16,7 +16,7 @@ class DenoiseParams:
     Attributes
     ----------
     n_neighbors : neighbours per particle (s = 50 in the paper); None: 50, fewer in stacks of less than 2,000 particles,
-        down to 15, where 50 are no longer of one view.
+        down to 20, where 50 are no longer of one view.
     n_frequencies : angular frequencies of the refinement (k~ = 10); 1 is Vector Diffusion Maps.
     n_eigenvectors : eigenvectors per frequency of the refinement (m = 50), and of Algorithm 2.
     diffusion_time : t in Eq. 5. The authors' release has 2; 1 finds purer neighbours.
@@ -99,7 +99,7 @@ class DenoiseParams:
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"method": "spectral", "refine": True, "n_neighbors": 50}}
 
 
-MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 15, 40
+MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 20, 40
 
 
 def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:

@@ -282,21 +282,12 @@ def test_overwrite_replaces_and_its_absence_refuses(cli: Cli, simulated: Path, d
 
 
 def test_a_dry_run_prints_the_budget_and_writes_nothing(cli: Cli, simulated: Path, tmp_path: Path) -> None:
-    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--preset", "paper")
+    done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run", "--neighbors", "8")
     assert done.code == 0
     assert [line.partition(":")[0] for line in done.out.splitlines()] == ["memory", "time", "disk"]
     assert not (tmp_path / "out").exists()
-    more = cli(
-        "denoise",
-        simulated / "particles.star",
-        "-o",
-        tmp_path / "out",
-        "--dry-run",
-        "--neighbors",
-        "80",
-        "--method",
-        "cwf",
-    )
+    options = ("--dry-run", "--neighbors", "8", "--matchings", "2000")
+    more = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", *options)
     assert more.out != done.out
 
 

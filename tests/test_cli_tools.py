@@ -15,7 +15,9 @@ import pytest
 
 import mfvdm_fast.cli
 from mfvdm_fast.io.mrc import MrcStackWriter
+from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import open_stack
+from mfvdm_fast.io.star import read_star
 from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.records import NeighborTable
 
@@ -121,6 +123,37 @@ def test_folders_that_do_not_belong_together(cli: Cli, simulated: Path, denoised
 # info
 
 
+def test_junk_is_left_out_and_shows_in_the_likelihood(cli: Cli, tmp_path: Path) -> None:
+    made = ("-n", "300", "-L", "32", "--snr", "0.3", "--junk", "0.2", "--threads", "1")
+    assert cli("simulate", "-o", tmp_path / "in", *made).code == 0
+    assert cli.denoise(tmp_path / "in" / "particles.star", "-o", tmp_path / "out").code == 0
+    junk = np.load(tmp_path / "in" / "truth.npz")["junk"]
+    scores = json.loads(cli("evaluate", tmp_path / "out", "--truth", tmp_path / "in", "--json").out)
+    assert (scores["n_junk"], scores["n_particles"]) == (junk.sum(), 300 - junk.sum())
+    assert f"({junk.sum()} of junk left out)" in cli("evaluate", tmp_path / "out", "--truth", tmp_path / "in").out
+    table = find_particles(read_star(tmp_path / "out" / "denoised.star"))
+    likelihood = table.floats("rlnLogLikeliContribution")
+    assert likelihood is not None
+    assert (likelihood[junk] < np.median(likelihood[~junk])).mean() > 0.6
+
+
+def test_a_truth_of_junk_alone_has_nothing_to_score(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    shutil.copytree(simulated, tmp_path / "junk")
+    content = dict(np.load(simulated / "truth.npz"))
+    content["junk"] = np.ones(N_PARTICLES, bool)
+    np.savez(tmp_path / "junk" / "truth.npz", **content)
+    done = cli("evaluate", denoised, "--truth", tmp_path / "junk")
+    assert done.code == 3
+    assert "all 150 particles are junk; there is nothing to score" in done.errors[0]
+
+
+def test_the_wiener_filter_alone_has_no_neighbours_to_score(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--method", "cwf").code == 0
+    done = cli("evaluate", tmp_path / "out", "--truth", simulated)
+    assert done.code == 0
+    assert "neighbours" not in done.out
+
+
 def test_info_of_a_simulated_stack(cli: Cli, simulated: Path) -> None:
     done = cli("info", simulated / "particles.star")
     lines = dict(line.split(":", 1) for line in done.out.splitlines())
@@ -162,7 +195,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
     for source, texts in (
         (
             tmp_path / "black.mrcs",
-            ["protein is probably black: denoise with --invert", "would run"],
+            ["protein is probably black: denoise with --invert", "would be refused: the stack has 20"],
         ),
         (tmp_path / "noise.mrcs", ["not clear from 60 images", "none (a bare stack has none; give its STAR file)"]),
         (tmp_path / "unscaled.mrcs", ["not known (give a STAR file, or correct the header)", "box:           32 px\n"]),
@@ -180,8 +213,8 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
     ("name", "code", "text"),
     [
         ("apoferritin/apoferritin_64_sub1000.star", 0, "float16 (MRC mode 12)"),
-        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 15 neighbours"),
-        ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "would run"),
+        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 20 neighbours"),
+        ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "the stack has 17 particles"),
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
         ("metadata/relion31.6opticsgroups.star", 3, "particles must all have one pixel size"),
@@ -218,7 +251,7 @@ def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.M
     assert "give --overwrite" in again.errors[0]
     refused = cli("demo", "-n", "12", "-o", "small")
     assert refused.code == 2
-    assert "--particles must be above 15, the neighbours of each particle, got 12" in refused.errors[0]
+    assert "--particles must be above 20, the neighbours of each particle, got 12" in refused.errors[0]
     assert not Path("small").exists()
 
 

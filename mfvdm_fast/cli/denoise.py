@@ -190,7 +190,12 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
 
 def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
     write_denoised_star(
-        out.path("denoised.star"), job.stack, _name_for_star(job), result.ctf_corrected, job.stack.known_shifts_px
+        out.path("denoised.star"),
+        job.stack,
+        _name_for_star(job),
+        result.ctf_corrected,
+        job.stack.known_shifts_px,
+        result.log_likelihood,
     )
     if result.neighbors is not None:
         _write_table(out.path("neighbors.npz"), result.neighbors)

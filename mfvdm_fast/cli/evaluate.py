@@ -45,9 +45,16 @@ def evaluate_folder(folder: Path, truth_folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: has no denoised.star; give an output folder of 'mfvdm-fast denoise'")
     denoised = open_stack(folder / "denoised.star", project_dir=folder)
     truth = open_truth(truth_folder).of_denoised(denoised)
-    tables = {name: folder / file for name, file in _TABLES.items() if (folder / file).exists() or name == "final"}
+    if not len(truth.particles):
+        raise InputError(f"{folder}: all {denoised.n_particles} particles are junk; there is nothing to score")
+    files = {name: folder / file for name, file in _TABLES.items()}
+    # The Wiener filter alone finds no neighbours; a first table without a final one is a loss.
+    tables = {
+        name: path for name, path in files.items() if path.exists() or (name == "final" and files["initial"].exists())
+    }
     return {
-        "n_particles": denoised.n_particles,
+        "n_particles": len(truth.particles),
+        "n_junk": denoised.n_particles - len(truth.particles),
         "neighbors": {name: _neighbor_scores(path, truth) for name, path in tables.items()},
         "images": _image_scores(truth, denoised.read),
     }
@@ -65,18 +72,19 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
             "they must be of one run: denoise again"
         )
     errors = evaluate_neighbors(NeighborTable(*arrays), truth.rotations[truth.rows])
-    close = errors.in_plane_deg[errors.view_deg <= _CLOSE_VIEW_DEG]
+    view, in_plane = errors.view_deg[truth.particles], errors.in_plane_deg[truth.particles]
+    close = in_plane[view <= _CLOSE_VIEW_DEG]
     return {
         "n_neighbors": int(arrays[0].shape[1]),
-        "within_10_deg": errors.fraction_within(_CLOSE_VIEW_DEG),
-        "mean_view_error_deg": errors.mean_view_deg,
+        "within_10_deg": float((view <= _CLOSE_VIEW_DEG).mean()),
+        "mean_view_error_deg": float(view.mean()),
         "in_plane_below_5_deg": float((close < _CLOSE_ANGLE_DEG).mean()) if close.size else 0.0,
     }
 
 
 def _image_scores(truth: Truth, read_denoised: Callable[[Any], Images]) -> dict[str, dict[str, float]]:
     # SSIM holds about 20 arrays of the size of a chunk, in float64.
-    chunks = list(row_chunks(len(truth.rows), truth.clean.box_size, part=16))
+    chunks = [truth.particles[rows] for rows in row_chunks(len(truth.particles), truth.clean.box_size, part=16)]
 
     def clean() -> Iterator[Images]:
         return (truth.clean.read(truth.rows[rows]) for rows in chunks)
@@ -97,7 +105,8 @@ def _scores(scores: ImageScores) -> dict[str, float]:
 
 def table_lines(scores: dict[str, Any]) -> list[str]:
     """The scores as a table for the reader."""
-    lines = [f"{'neighbours':<12} {'number':>7} {'within 10°':>11} {'mean error':>11} {'in-plane < 5°':>14}"]
+    head = f"{'neighbours':<12} {'number':>7} {'within 10°':>11} {'mean error':>11} {'in-plane < 5°':>14}"
+    lines = [head] if scores["neighbors"] else []
     for name, row in scores["neighbors"].items():
         lines.append(
             f"  {name:<10} {row['n_neighbors']:>7} {row['within_10_deg']:>11.1%} {row['mean_view_error_deg']:>10.1f}° "
@@ -106,8 +115,10 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
     lines.append(f"{'images':<12} {'relMSE':>7} {'PSNR (dB)':>11} {'SSIM':>11}")
     for name, row in scores["images"].items():
         lines.append(f"  {name:<10} {row['relative_mse']:>7.3f} {row['psnr_db']:>11.2f} {row['ssim']:>11.3f}")
+    junk = f" ({scores['n_junk']} of junk left out)" if scores["n_junk"] else ""
     lines.append(
-        f"{scores['n_particles']} particles, against clean images without CTF, no fit; in-plane: share of the pairs "
+        f"{scores['n_particles']} particles{junk}, "
+        "against clean images without CTF, no fit; in-plane: share of the pairs "
         "within 10°; constant: the mean grey value in every pixel"
     )
     return lines

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..io.particle_table import find_particles
 from ..io.stack import ParticleStack, open_stack
-from ..records import FloatArray, IndexArray
+from ..records import BoolArray, FloatArray, IndexArray
 
 TRUTH, CLEAN, PARTICLES = "truth.npz", "clean.mrcs", "particles.mrcs"
 
@@ -27,6 +27,12 @@ class Truth:
     clean: ParticleStack
     noisy: ParticleStack
     rows: IndexArray
+    junk: BoolArray  # (N,)
+
+    @property
+    def particles(self) -> IndexArray:
+        """Which of the rows at hand hold a particle and no junk."""
+        return np.flatnonzero(~self.junk[self.rows])
 
     def of_input(self, stack: ParticleStack) -> Truth:
         """The truth of the particles of an input stack; InputError when they cannot be those of this simulation."""
@@ -71,6 +77,7 @@ def open_truth(path: str | os.PathLike[str]) -> Truth:
     try:
         with np.load(folder / TRUTH, allow_pickle=False) as content:
             rotations = np.asarray(content["rotations"], np.float64)
+            junk = np.asarray(content["junk"]) if "junk" in content else np.zeros(len(rotations), bool)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder / TRUTH}: cannot be read ({error}); simulate again") from error
     clean, noisy = open_stack(folder / CLEAN), open_stack(folder / PARTICLES)
@@ -79,4 +86,4 @@ def open_truth(path: str | os.PathLike[str]) -> Truth:
             f"{folder}: {TRUTH}, {CLEAN} and {PARTICLES} hold {len(rotations)}, {clean.n_particles} and "
             f"{noisy.n_particles} particles, which must be equal; simulate again"
         )
-    return Truth(folder, rotations, clean, noisy, np.arange(len(rotations)))
+    return Truth(folder, rotations, clean, noisy, np.arange(len(rotations)), junk)
