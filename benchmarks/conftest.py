@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture(scope="session", autouse=True)
 def roofs(request: pytest.FixtureRequest) -> Iterator[None]:
     """BLAS at one thread throughout, and what one and two threads give, measured before anything else."""
-    with threadpool_limits(1):
+    with threadpool_limits(1, "blas"):
         for threads in (1, 2):
             request.config.stash[ROOFS][threads] = measure_roof(threads)
         yield

@@ -28,7 +28,8 @@ class Row:
 
 def markdown(rows: list[Row], roofs: dict[int, Roof], seconds: float) -> str:
     """The whole report: machine, roofs, table, and how the work was counted."""
-    lines = ["# Benchmarks", "", f"{_machine()}; {seconds:.0f} s in all.", ""]
+    load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    lines = ["# Benchmarks", "", f"{_machine()}; {seconds:.0f} s in all{load}.", ""]
     for threads, roof in sorted(roofs.items()):
         lines.append(
             f"- roof of {threads} thread{'s' if threads > 1 else ''}: sgemm {roof.flops_per_s / 1e9:.0f} GFlop/s, "

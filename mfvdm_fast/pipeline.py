@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from .basis.steerable_pca import weigh_features
-from .budget import predict
+from .budget import Budget, predict
 from .errors import InputError, ParameterError
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
@@ -21,6 +21,7 @@ from .params import DenoiseParams, settle, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
 from .records import (
+    DiskSupport,
     Eigenbasis,
     FloatArray,
     FrequencyGraph,
@@ -85,12 +86,33 @@ def denoise(
     params = settle_size(params or DenoiseParams(), stack.n_particles)
     check_stack(stack, params)
     count = resolve_threads(threads)
-    budget = predict(stack.n_particles, stack.box_size, params, has_ctf=stack.ctf is not None)
-    budget.check(max_memory_bytes)
-    keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
     with use_threads(count):
         times = StageTimes(progress)
-        return _Run(params, count, times, Preparation(stack, params, count, times, keep)).run()
+        prepared = Preparation(stack, params, count, times)
+        budget = _budget(prepared)
+        budget.check(max_memory_bytes)
+        prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
+        return _Run(params, count, times, prepared).run()
+
+
+def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, threads: int | None = None) -> Budget:
+    """What :func:`denoise` will need, after a look at a sample of the images; raises what ``denoise`` raises by then.
+
+    >>> from mfvdm_fast import simulate_stack, synthetic_particle
+    >>> budget = estimate_budget(simulate_stack(synthetic_particle(33), 5.0, 300))
+    >>> 1e8 < budget.memory_bytes < 1e9
+    True
+    """
+    params = settle_size(params or DenoiseParams(), stack.n_particles)
+    check_stack(stack, params)
+    with use_threads(threads) as count:
+        return _budget(Preparation(stack, params, count, StageTimes()))
+
+
+def _budget(prepared: Preparation) -> Budget:
+    basis, stack = prepared.basis, prepared.stack
+    support = DiskSupport(basis.radius_px, basis.bandlimit)
+    return predict(stack.n_particles, stack.box_size, prepared.params, has_ctf=stack.ctf is not None, support=support)
 
 
 def check_stack(stack: ImageStack, params: DenoiseParams) -> None:

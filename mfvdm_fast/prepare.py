@@ -52,10 +52,9 @@ LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial
 class Preparation:
     """The stages before the neighbour search; images are read in chunks and never held whole."""
 
-    def __init__(
-        self, stack: ImageStack, params: DenoiseParams, threads: int, progress: StageTimes, keep: bool
-    ) -> None:
-        self.stack, self.params, self.threads, self.progress, self.keep = stack, params, threads, progress, keep
+    def __init__(self, stack: ImageStack, params: DenoiseParams, threads: int, progress: StageTimes) -> None:
+        self.stack, self.params, self.threads, self.progress = stack, params, threads, progress
+        self.keep = True  # the coefficients of all particles in memory
         self.ctf = stack.ctf if params.ctf else None
         self.noise, self.support = self.look()
         self.basis = self.make_basis()

@@ -17,7 +17,7 @@ from ..io.output_folder import OUTPUT_FILES, OutputFolder
 from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
 from ..io.stack import ParticleStack, open_stack
 from ..params import DenoiseParams, preset
-from ..pipeline import check_stack, denoise
+from ..pipeline import check_stack, denoise, estimate_budget
 from ..progress import StageTimes, console_progress
 from ..records import NeighborTable
 from ..report.contact_sheet import low_pass, write_contact_sheet
@@ -67,8 +67,8 @@ class Job:
     truth: Truth | None = None
 
     def budget(self) -> Budget:
-        """Needs of the run."""
-        return predict(self.stack.n_particles, self.stack.box_size, self.params, has_ctf=self.stack.ctf is not None)
+        """Needs of the run, after a look at the images."""
+        return estimate_budget(self.stack, self.params, threads=self.threads)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,9 +122,10 @@ def run(args: argparse.Namespace) -> int:
     check_input(args.input, stack, params)
     truth = None if args.truth is None else open_truth(args.truth).of_input(stack)
     job = Job(stack, params, args.output, args.overwrite, threads, max_memory, args.invert, args.project_dir, truth)
-    job.budget().check(max_memory)
     if args.dry_run:
-        print("\n".join(job.budget().lines()))
+        budget = job.budget()
+        budget.check(max_memory)
+        print("\n".join(budget.lines()))
         return 0
     print("\n".join(run_job(job, args.warnings)))
     return 0
@@ -148,7 +149,7 @@ def check_input(name: str | Path, stack: ParticleStack, params: DenoiseParams) -
 
 def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
     """Denoise and write everything; the lines of the summary. ``shown_warnings`` goes into the manifest."""
-    needed = job.budget().output_bytes
+    needed = predict(job.stack.n_particles, job.stack.box_size, job.params).output_bytes
     with OutputFolder(job.output, overwrite=job.overwrite, names=tuple(FILES), bytes_needed=needed) as out:
         with console_progress() as progress:
             result = denoise(

@@ -104,7 +104,7 @@ def _verdict(stack: ParticleStack) -> str:
     params = preset()
     try:
         check_stack(stack, params)
+        budget = Job(stack, params, Path()).budget()
     except MfvdmError as error:
         return f"would be refused: {error}"
-    budget = Job(stack, params, Path()).budget()
     return "would run; " + "; ".join(budget.lines())
