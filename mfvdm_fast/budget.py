@@ -19,6 +19,8 @@ PLOTTING = 80e6  # the contact sheet and its libraries
 EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour table
 PCA_ROWS = 2048  # coefficients in work at once
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
+COARSE = 2e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
+KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
 USEFUL_FREQUENCIES = 0.4  # of all: those that show a signal above the noise
 
 
@@ -152,7 +154,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     base = PROGRAM + matrices / 2 + 50 * n * job.n_neighbors + 8 * n * min(job.n_coefs / 3, 300)
     graph = 41 * EDGES_PER_ENTRY * n * job.n_neighbors
 
-    def solver(m: int) -> float:
+    def solver(m: float) -> float:
         return 32 * n * (1.05 * m + 26) + 384 * n + 3 * 8 * n * m
 
     vectors = 8 * n * params.n_eigenvectors * params.n_frequencies if params.refine else 0
@@ -164,9 +166,9 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         stages["restore"] = base + graph + solver(params.n_eigenvectors) + transfer
         return stages
     if params.n_matchings:
-        m, last = params.n_template_eigenvectors or 1, min(params.n_template_frequencies or 1, job.k_max)
+        m, last = KEPT * params.n_template_eigenvectors, min(params.n_template_frequencies, job.k_max)
         stages["templates"] = base + graph + solver(m) + 8 * n * m * (last + 1) + 8 * CTF_CLASSES * m**2
-    m = params.n_restoration_eigenvectors
+    m = KEPT * params.n_restoration_eigenvectors
     stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
     return stages
 
@@ -185,10 +187,10 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
     if params.method == "cwf":
         return stages | {"restore": 1e-8 * n * width**1.5}
 
-    def solve(m: int) -> float:
+    def solve(m: float, rate: float = 5e-9) -> float:
         block = 1.05 * min(m, job.n) + 10
         slower = 1 + min(1.0, n / 10_000)  # once the vectors leave the second-level cache
-        return 5.5e-9 * slower * n * job.n_neighbors * block + 1e-9 * block**3
+        return rate * slower * n * job.n_neighbors * block + 1e-9 * block**3
 
     stages["search"] = 2.3e-8 * n**2 + 1e-7 * n * job.n_neighbors
     if params.refine:
@@ -199,10 +201,11 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         stages["restore"] = job.frequencies * solve(params.n_eigenvectors)
         return stages
     if params.n_matchings:
-        last = min(params.n_template_frequencies or 1, job.k_max)
-        stages["templates"] = params.n_matchings * (last + 1) * solve(params.n_template_eigenvectors or 1)
+        last = min(params.n_template_frequencies, job.k_max)
+        stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
         stages["match"] = params.n_matchings * (4e-8 * n**2 + 1.2e-7 * n * job.n_neighbors)
-    stages["restore"] = job.frequencies * solve(params.n_restoration_eigenvectors) + 1e-8 * n * width**1.5
+    filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
+    stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered
     return stages
 
 

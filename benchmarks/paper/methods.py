@@ -68,7 +68,8 @@ def _preset(name: str, **changes: Any) -> Method:
         result = denoise(job.stack, preset(name, **changes), threads=job.threads)
         cpu = time.process_time() - start
         tables = {"initial": result.initial_neighbors, "final": result.neighbors}
-        return Outcome(result.images, cpu, tables, dict(result.seconds), getattr(result, "junk_scores", None))
+        junk = None if result.log_likelihood is None else -result.log_likelihood
+        return Outcome(result.images, cpu, tables, dict(result.seconds), junk)
 
     return run
 
