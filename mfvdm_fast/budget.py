@@ -118,7 +118,7 @@ def predict(
     phase = 2 * np.pi * radius * bandlimit  # at the rim of the disc; zeros of Bessel functions up to it are counted
     jobs = [
         _Job(n_particles, box_size, np.pi * radius**2, phase**2 / 8, 0.9 * phase, settled, has_ctf and params.ctf)
-        for settled in (settle(params, True), settle(params, False))
+        for settled in (settle(params, 1.0), settle(params, 0.0))
     ]
     memory, seconds = _mean([_stage_bytes(job) for job in jobs]), _mean([_stage_seconds(job) for job in jobs])
     late = max(value for name, value in memory.items() if name != "noise and support")
@@ -155,6 +155,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     graph = 41 * EDGES_PER_ENTRY * n * job.n_neighbors
 
     def solver(m: float) -> float:
+        m = min(m, n)
         return 32 * n * (1.05 * m + 26) + 384 * n + 3 * 8 * n * m
 
     vectors = 8 * n * params.n_eigenvectors * params.n_frequencies if params.refine else 0

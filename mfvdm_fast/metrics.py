@@ -10,11 +10,23 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
 
 from .errors import ParameterError
-from .records import FloatArray, NeighborTable
+from .imaging.fourier_shift import shift_images
+from .records import FloatArray, Images, NeighborTable
 
 _BLOCK_PAIRS = 200_000  # pairs of rotation matrices in work at once: about 60 MB
 _SSIM_WINDOW = 7
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03  # of the SSIM paper (Wang et al. 2004)
+
+
+def centre_images(images: Images, shifts_px: FloatArray) -> Images:
+    """``images`` (b, L, L) with what stands at ``shifts_px`` (b, 2), x and y from the pixel L // 2, brought there.
+
+    >>> image = np.zeros((1, 5, 5), np.float32)
+    >>> image[0, 2, 3] = 1
+    >>> int(centre_images(image, np.array([[1.0, 0.0]])).argmax())
+    12
+    """
+    return shift_images(images, shifts_px, threads=1)
 
 
 @dataclass(frozen=True)

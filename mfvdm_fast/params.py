@@ -8,6 +8,8 @@ from typing import Any
 from .checks import check_choice, check_positive, check_whole
 from .errors import ParameterError
 
+MOST_MATCHINGS = 10  # more change nothing for the better
+
 
 @dataclass(frozen=True)
 class DenoiseParams:
@@ -20,9 +22,9 @@ class DenoiseParams:
     n_frequencies : angular frequencies of the refinement (k~ = 10); 1 is Vector Diffusion Maps.
     n_eigenvectors : eigenvectors per frequency of the refinement (m = 50), and of Algorithm 2.
     diffusion_time : t in Eq. 5. The authors' release has 2; 1 finds purer neighbours.
-    refine : Algorithm 1. False skips it (MFVDM* in the paper), None where the first lists agree with each other.
+    refine : Algorithm 1. False skips it (MFVDM* in the paper), None where the first lists agree somewhat.
     n_matchings : how often every particle is matched with the restorations of the others, which gives a better graph;
-        None: once where the first lists agree with each other, else twice.
+        None: once where the first lists agree well with each other, else twice.
     method : how the particles are restored: "graph_map" (empirical Bayes in the eigenbasis of the graph, CTF and noise
         solved for directly), "spectral" (Algorithm 2 and Eqs. 12-13 of the paper) or "cwf" (covariance Wiener filter,
         no neighbours at all).
@@ -77,6 +79,8 @@ class DenoiseParams:
         for name, least in (("n_neighbors", 1), ("n_matchings", 0)):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), least)
+        if self.n_matchings is not None and self.n_matchings > MOST_MATCHINGS:
+            raise ParameterError(f"n_matchings must be at most {MOST_MATCHINGS}, got {self.n_matchings}")
         check_whole("seed", self.seed, 0)
         check_choice("method", self.method, ("graph_map", "spectral", "cwf"))
         check_choice("spectral_filter", self.spectral_filter, ("2λ-λ²", "λ"))
@@ -113,13 +117,22 @@ def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
     return replace(params, n_neighbors=min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, n_particles // PARTICLES_PER_NEIGHBOR)))
 
 
-def settle(params: DenoiseParams, lists_agree: bool) -> DenoiseParams:
-    """``params`` with everything decided that depends on whether the first neighbour lists agree with each other.
+REFINE_BELOW, MATCH_TWICE_BELOW = 0.15, 0.3  # closure of the first neighbour lists
 
-    >>> settle(DenoiseParams(), True).n_matchings, settle(DenoiseParams(), False).n_matchings
-    (1, 2)
+
+def settle(params: DenoiseParams, closure: float) -> DenoiseParams:
+    """``params`` with everything decided that depends on how far the first neighbour lists agree with each other.
+
+    ``closure`` is that of :func:`mfvdm_fast.neighbors.agreement.measure_closure`: it falls with the signal-to-noise
+    ratio, which nobody knows.
+
+    >>> [settle(DenoiseParams(), closure).n_matchings for closure in (0.5, 0.2)]
+    [1, 2]
     """
-    chosen: dict[str, Any] = {"refine": not lists_agree, "n_matchings": 1 if lists_agree else 2}
+    chosen: dict[str, Any] = {
+        "refine": closure < REFINE_BELOW,
+        "n_matchings": 2 if closure < MATCH_TWICE_BELOW else 1,
+    }
     return replace(params, **{name: value for name, value in chosen.items() if getattr(params, name) is None})
 
 

@@ -39,7 +39,6 @@ from .result import DenoiseResult
 from .threads import resolve_threads, use_threads
 
 SMALLEST_RADIUS = 4.0  # px
-AGREEMENT = 0.15  # closure of the first lists above which they are good enough to restore from
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=4, noise_margin=1.8)
 
@@ -166,7 +165,7 @@ class _Run:
             self.progress("restore", 1, 1)
         else:
             self.initial = self.search(weigh_features(coordinates, pca))
-            self.params = settle(self.params, measure_closure(self.initial) > AGREEMENT)
+            self.params = settle(self.params, measure_closure(self.initial))
             table = self.refine(self.initial) if self.params.refine else self.initial
             if self.params.method == "spectral":
                 self.filter(table, coordinates, pca, coefs)

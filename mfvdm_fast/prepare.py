@@ -6,6 +6,7 @@ radial filters, which the basis applies to coefficients: no image is Fourier tra
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from .basis.interface import SteerableBasis
 from .basis.make import make_basis
 from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project
 from .budget import CHUNK_BYTES, sample_size
+from .errors import OutputError
 from .imaging.ctf import (
     check_pixel_size,
     electron_wavelength,
@@ -198,13 +200,24 @@ def given_radius(stack: ImageStack, params: DenoiseParams) -> float | None:
 def allocate(n_particles: int, n_coefs: int, keep: bool) -> Coefficients:
     """(n, P) complex64, in memory or, to save it, in a temporary file that goes away with the array.
 
+    Raises OutputError when the folder of temporary files has no room.
+
     >>> allocate(3, 2, keep=False).shape
     (3, 2)
     """
     if keep:
         return np.empty((n_particles, n_coefs), np.complex64)
-    with tempfile.TemporaryFile(prefix="mfvdm_fast_") as file:
-        return np.memmap(file, np.complex64, "w+", shape=(n_particles, n_coefs))
+    size = 8 * n_particles * n_coefs
+    try:
+        with tempfile.TemporaryFile(prefix="mfvdm_fast_") as file:
+            if hasattr(os, "posix_fallocate"):  # a mapped file that finds no room later kills the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.complex64, "w+", shape=(n_particles, n_coefs))
+    except OSError as error:
+        raise OutputError(
+            f"{tempfile.gettempdir()}: no room for {size / 1e6:.0f} MB of coefficients ({error.strerror or error}), "
+            "which the memory limit leaves to a temporary file; set TMPDIR to another folder or allow more memory"
+        ) from error
 
 
 def is_astigmatic(ctf: CtfParameters, bandlimit: float) -> bool:

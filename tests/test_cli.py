@@ -286,7 +286,7 @@ def test_a_dry_run_prints_the_budget_and_writes_nothing(cli: Cli, simulated: Pat
     assert done.code == 0
     assert [line.partition(":")[0] for line in done.out.splitlines()] == ["memory", "time", "disk"]
     assert not (tmp_path / "out").exists()
-    options = ("--dry-run", "--neighbors", "8", "--matchings", "2000")
+    options = ("--dry-run", "--neighbors", "8", "--matchings", "10", "--neighbors", "100")
     more = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", *options)
     assert more.out != done.out
 

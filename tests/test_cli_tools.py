@@ -154,6 +154,19 @@ def test_the_wiener_filter_alone_has_no_neighbours_to_score(cli: Cli, simulated:
     assert "neighbours" not in done.out
 
 
+def test_centred_particles_are_scored_against_centred_truth(cli: Cli, tmp_path: Path) -> None:
+    made = ("-n", "200", "-L", "32", "--snr", "0.5", "--shift", "2", "--threads", "1")
+    for name, options in (("told", ["--write-origins"]), ("silent", [])):
+        assert cli("simulate", "-o", tmp_path / name, *made, *options).code == 0
+        star = tmp_path / name / "particles.star"
+        assert cli.denoise(star, "-o", tmp_path / f"{name}_out", "--truth", tmp_path / name).code == 0
+    told, silent = (
+        json.loads(cli("evaluate", tmp_path / f"{name}_out", "--truth", tmp_path / name, "--json").out)["images"]
+        for name in ("told", "silent")
+    )
+    assert told["denoised"]["psnr_db"] > silent["denoised"]["psnr_db"] + 1
+
+
 def test_info_of_a_simulated_stack(cli: Cli, simulated: Path) -> None:
     done = cli("info", simulated / "particles.star")
     lines = dict(line.split(":", 1) for line in done.out.splitlines())

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mfvdm_fast.budget import predict
-from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
+from mfvdm_fast.errors import InputError, MfvdmWarning, OutputError, ParameterError
 from mfvdm_fast.imaging.ctf import evaluate_ctf_2d, make_ctf
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
 from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.pipeline import denoise
-from mfvdm_fast.prepare import sample_rows
+from mfvdm_fast.prepare import allocate, sample_rows
 from mfvdm_fast.result import DenoiseResult
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
@@ -120,6 +121,15 @@ def test_coefficients_in_a_file_to_save_memory_give_the_same_bits(
     thrifty = denoise(simulated, params, max_memory_bytes=allowed)
     assert isinstance(thrifty.coefs.packed, np.memmap)
     np.testing.assert_array_equal(thrifty.images(), (result if params is PARAMS else published).images())
+
+
+def test_a_full_temporary_folder_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OutputError, match=r"no room for 80 MB of coefficients \(No space left on device\).*set TMPDIR"):
+        allocate(1000, 10_000, keep=False)
 
 
 def test_images_of_some_rows_equal_those_of_all(result: DenoiseResult) -> None:
@@ -332,6 +342,7 @@ def test_presets_and_their_errors() -> None:
         ({"radius_px": -1}, "radius_px must be a finite number above 0"),
         ({"method": "median"}, "method must be one of"),
         ({"n_matchings": -1}, "n_matchings must be a whole number of at least 0"),
+        ({"n_matchings": 11}, "n_matchings must be at most 10, got 11"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
         ({"radius_px": 9, "particle_diameter_angstrom": 90}, "give radius_px or particle_diameter_angstrom, not both"),
     ],

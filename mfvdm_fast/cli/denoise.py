@@ -185,7 +185,7 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
         "denoised": result.images(rows),
     }
     if job.truth is not None:
-        sheet["truth"] = job.truth.clean.read(job.truth.rows[rows])
+        sheet["truth"] = job.truth.read_clean(rows)
     write_contact_sheet(out.path("contact_sheet.png"), sheet, [f"{row + 1}" for row in rows])
 
 

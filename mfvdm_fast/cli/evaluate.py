@@ -87,7 +87,7 @@ def _image_scores(truth: Truth, read_denoised: Callable[[Any], Images]) -> dict[
     chunks = [truth.particles[rows] for rows in row_chunks(len(truth.particles), truth.clean.box_size, part=16)]
 
     def clean() -> Iterator[Images]:
-        return (truth.clean.read(truth.rows[rows]) for rows in chunks)
+        return (truth.read_clean(rows) for rows in chunks)
 
     summary = summarize_images(clean())
     noisy = (truth.noisy.read(truth.rows[rows]) for rows in chunks)

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import InputError
 from ..io.particle_table import find_particles
 from ..io.stack import ParticleStack, open_stack
-from ..records import BoolArray, FloatArray, IndexArray
+from ..metrics import centre_images
+from ..records import BoolArray, FloatArray, Images, IndexArray
 
 TRUTH, CLEAN, PARTICLES = "truth.npz", "clean.mrcs", "particles.mrcs"
 
@@ -28,6 +29,12 @@ class Truth:
     noisy: ParticleStack
     rows: IndexArray
     junk: BoolArray  # (N,)
+    centres_px: FloatArray | None = None  # (n, 2): where the particles stood that were centred before denoising
+
+    def read_clean(self, at: IndexArray) -> Images:
+        """Clean images of the particles ``at`` among the rows at hand, centred where the denoised ones are."""
+        images = self.clean.read(self.rows[at])
+        return images if self.centres_px is None else centre_images(images, self.centres_px[at])
 
     @property
     def particles(self) -> IndexArray:
@@ -36,11 +43,16 @@ class Truth:
 
     def of_input(self, stack: ParticleStack) -> Truth:
         """The truth of the particles of an input stack; InputError when they cannot be those of this simulation."""
-        return self._choose(stack, ["rlnImageName"])
+        return replace(self._choose(stack, ["rlnImageName"]), centres_px=stack.known_shifts_px)
 
     def of_denoised(self, stack: ParticleStack) -> Truth:
         """The truth of the particles of a denoised stack, whose table says which they were."""
-        return self._choose(stack, ["mfvdmSourceImageName", "rlnImageOriginalName"])
+        chosen = self._choose(stack, ["mfvdmSourceImageName", "rlnImageOriginalName"])
+        table = None if stack.star is None else find_particles(stack.star)
+        x, y = (None if table is None else table.floats(f"mfvdmSourceOrigin{axis}Angst") for axis in "XY")
+        if x is None or y is None or not stack.pixel_size:
+            return chosen
+        return replace(chosen, centres_px=-np.stack([x, y], axis=1) / stack.pixel_size)
 
     def _choose(self, stack: ParticleStack, columns: Sequence[str]) -> Truth:
         if stack.box_size != self.clean.box_size:
