@@ -39,7 +39,7 @@ def measure(n: int, box_size: int, options: Sequence[str], folder: Path) -> dict
 def table(sizes: Sequence[int], found: Sequence[dict[str, Any]]) -> str:
     """Markdown: one row per quantity, one column per size, and the exponent."""
     lines = ["| n | " + " | ".join(f"{n:,}" for n in sizes) + " | exponent |", "|---" * (len(sizes) + 2) + "|"]
-    for name in found[0]:
+    for name in dict.fromkeys(name for one in found for name in one):  # the data decide which stages there are
         values = [float(one.get(name, 0.0)) for one in found]
         cells = [f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in values]
         power = f"{exponent(sizes, values):.2f}" if len(sizes) > 1 else ""
