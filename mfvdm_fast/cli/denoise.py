@@ -29,7 +29,7 @@ from .truth import Truth, open_truth
 
 FILES = {
     **OUTPUT_FILES,
-    "initial_neighbors.npz": "the same before the refinement (affinity is the correlation of two images)",
+    "initial_neighbors.npz": "the same of the first search (affinity is the correlation of two images)",
     "eigenvalues.json": "eigenvalues of the neighbour graph, by angular frequency",
     "contact_sheet.png": "some particles before and after",
 }
