@@ -11,6 +11,17 @@ from .frequency_graph import real_matrix
 SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
 DENSE_SIZE = 256  # rows up to which LAPACK is quick; it also sees every copy of a multiple eigenvalue
 
+MOST_NOISE = 0.5
+
+
+def smallest_signal(noise_margin: float, lowest: float) -> float:
+    """What an eigenvalue must exceed; at most MOST_NOISE, for a deep spectrum is not noise alone.
+
+    >>> smallest_signal(1.8, -0.1), smallest_signal(1.8, -0.9)
+    (0.18, 0.5)
+    """
+    return max(SMALLEST_EIGENVALUE, min(-noise_margin * lowest, MOST_NOISE))
+
 
 def solve_with_arpack(
     graph: FrequencyGraph, k: int, n_eigenvectors: int, noise_margin: float = 0.0, seed: int = 0
@@ -54,7 +65,7 @@ def solve_with_arpack(
                 "ask for fewer or use the solver 'chebyshev'"
             ) from error
     order = np.argsort(values)[::-1][:n_eigenvectors]
-    order = order[values[order] > max(SMALLEST_EIGENVALUE, -noise_margin * lowest)]
+    order = order[values[order] > smallest_signal(noise_margin, lowest)]
     values, x = values[order], x[:, order]
     residuals = np.linalg.norm(matrix @ x - x * values, axis=0)
     n = graph.n_particles

@@ -15,7 +15,7 @@ import scipy.linalg
 from ..errors import ParameterError, SolverError
 from ..records import Coefficients, Eigenbasis, FrequencyGraph
 from ..threads import map_in_order, resolve_threads, use_threads
-from .arpack import SMALLEST_EIGENVALUE, solve_with_arpack
+from .arpack import smallest_signal, solve_with_arpack
 from .filtered_block import ROWS, FilteredBlock
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class _ChebyshevSolver:
             lower, guess = neighbor.lower_bound, float(neighbor.values[-1])
         else:
             lower, guess = self._look_at_spectrum()
-        smallest = max(SMALLEST_EIGENVALUE, -self.options.noise_margin * lower)
+        smallest = smallest_signal(self.options.noise_margin, lower)
         growth, edge = MAX_GROWTH_OF_RANDOM, self._edge(lower, max(guess, smallest))
         start = np.empty((self.n, 0), np.complex64)
         if neighbor is not None and unit is not None and neighbor.k * unit.k and neighbor.k + unit.k == self.k:
