@@ -254,7 +254,7 @@ class _Run:
                 eigenbasis = solve(k)
                 b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
                 if k == 0 and prepared.ctf is not None:
-                    magnitude = prepared.ctf_magnitude()
+                    magnitude = prepared.ctf_magnitude(prepared.ctf)
                     transfer = filter_transfer(magnitude, eigenbasis, graph.degrees, self.params.spectral_filter)
             self.progress("restore", k + 1, coordinates.k_max + 1)
         prepared.undo(coordinates, pca, transfer, out)

@@ -20,10 +20,10 @@ from .budget import CHUNK_BYTES, sample_size
 from .errors import OutputError
 from .imaging.ctf import (
     check_pixel_size,
+    classify_ctf,
     electron_wavelength,
     evaluate_ctf_radial,
     group_by_ctf,
-    make_ctf,
     phase_flip_images,
 )
 from .imaging.fourier_shift import shift_images
@@ -47,7 +47,7 @@ from .restore.ctf_division import interpolate_transfer, transfer_grid
 from .restore.wiener import Observation, describe_observation
 
 BLOCK = 2048  # rows of coefficients in work at once
-CTF_CLASSES, FINEST_CLASS = 100, 50.0  # classes of like defocus at most, and the first width in Å that is tried
+CTF_CLASSES = 100  # at most
 LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial CTF may be wrong by
 
 
@@ -98,10 +98,11 @@ class Preparation:
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
             images = images - np.float32(self.noise.mean)
-            if shifts is not None:
-                images = shift_images(images, shifts[rows], self.threads)
+            centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic:
-                images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads)
+                images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads, centres)
+            elif centres is not None:
+                images = shift_images(images, centres, self.threads)
             packed = basis.expand(resample_images(images, basis.box_size, self.threads), self.threads)
             if astigmatic:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
                 packed = basis.apply_radial(packed, self.ctf_signs(rows))
@@ -154,19 +155,14 @@ class Preparation:
         return pca, SteerableCoefficients(out, pca.offsets)
 
     def observation(self, coefs: SteerableCoefficients) -> Observation:
-        """How the coefficients were observed: signed CTF by classes of like defocus, and noise."""
+        """How the coefficients were observed: signed CTF by classes of like ones, and noise."""
         if self.ctf is None:
             return describe_observation(coefs, self.noise_power())
-        groups, member = group_by_ctf(self.ctf)
-        width = FINEST_CLASS
-        while len(groups) > CTF_CLASSES:
-            groups, member = group_by_ctf(self.ctf, width)
-            width *= 1.5
-        return describe_observation(coefs, self.noise_power(), evaluate_ctf_radial(groups, self.nodes()), member)
+        transfer, member = classify_ctf(self.ctf, self.nodes(), CTF_CLASSES)
+        return describe_observation(coefs, self.noise_power(), transfer, member)
 
-    def ctf_magnitude(self) -> NDArray[np.float32]:
+    def ctf_magnitude(self, ctf: CtfParameters) -> NDArray[np.float32]:
         """(n, f), |CTF| of every particle at the frequencies of :func:`transfer_grid`."""
-        ctf = self.ctf if self.ctf is not None else make_ctf([])
         groups, member = group_by_ctf(ctf)
         grid = transfer_grid(self.basis.bandlimit, self.basis.box_size)
         pixel_size = check_pixel_size(self.stack.pixel_size) / self.scale

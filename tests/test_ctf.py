@@ -14,6 +14,7 @@ from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.imaging.ctf import (
     check_ctf,
     check_pixel_size,
+    classify_ctf,
     electron_wavelength,
     evaluate_ctf,
     evaluate_ctf_2d,
@@ -123,16 +124,33 @@ def test_groups_are_exact_and_in_order_of_first_occurrence(rng: np.random.Genera
     assert len(group_by_ctf(nudged)[0]) == 5
 
 
-def test_tolerance_joins_close_defocus_values() -> None:
-    ctf = make_ctf([10010.0, 10060.0, 10120.0], defocus_v_angstrom=[10030.0, 10080.0, 10120.0], defocus_angle=0.3)
-    assert group_by_ctf(ctf)[1].tolist() == [0, 1, 2]
-    groups, member = group_by_ctf(ctf, tolerance_angstrom=100.0)
-    assert member.tolist() == [0, 0, 1]
-    np.testing.assert_allclose(groups.defocus_u_angstrom, [10045.0, 10120.0])
-    np.testing.assert_array_equal(groups.defocus_u_angstrom, groups.defocus_v_angstrom)
-    # Half a bin of defocus is what the group may be off by: little at the frequencies of an image.
-    exact = evaluate_ctf_radial(ctf, np.linspace(0, 0.1, 20))
-    assert np.abs(evaluate_ctf_radial(groups[member], np.linspace(0, 0.1, 20)) - exact).max() < 0.05
+def test_few_ctfs_are_classes_of_their_own_and_exact() -> None:
+    ctf = make_ctf([1e4, 2e4, 1e4])
+    transfer, member = classify_ctf(ctf, [0.01, 0.05])
+    assert member.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(transfer, evaluate_ctf_radial(ctf[np.array([0, 1])], [0.01, 0.05]))
+
+
+@pytest.mark.parametrize("what", ["defocus", "phase", "bfactor"])
+def test_many_ctfs_become_classes_whatever_makes_them_differ(rng: np.random.Generator, what: str) -> None:
+    n, u = 2000, np.linspace(0, 0.08, 40)
+    one = make_ctf(np.full(n, 2e4))
+    changed = {
+        "defocus": {name: rng.uniform(1e4, 3e4, n) for name in ("defocus_u_angstrom",)},
+        "phase": {"phase_shift": rng.uniform(0, np.pi, n)},
+        "bfactor": {"bfactor_angstrom2": rng.uniform(0, 500, n)},
+    }[what]
+    if what == "defocus":
+        changed["defocus_v_angstrom"] = changed["defocus_u_angstrom"]
+    ctf = replace(one, **changed)
+    transfer, member = classify_ctf(ctf, u, 100)
+    assert transfer.shape == (100, 40)
+    assert np.bincount(member, minlength=100).min() > 0
+    exact = evaluate_ctf_radial(ctf, u)
+    for c in range(100):
+        np.testing.assert_allclose(transfer[c], exact[member == c].mean(axis=0), atol=1e-12)
+    left = np.square(exact - transfer[member]).mean() / np.square(exact - exact.mean(axis=0)).mean()
+    assert left < 0.01
 
 
 @pytest.mark.parametrize("box_size", [16, 17])
@@ -196,8 +214,6 @@ def test_other_refusals() -> None:
         check_ctf(replace(ctf, cs_mm=np.ones(1)))
     with pytest.raises(ParameterError, match="'defocus' is no CTF parameter; the parameters are voltage_kv"):
         make_ctf(1e4, defocus=2e4)
-    with pytest.raises(ParameterError, match=r"tolerance_angstrom must be 0 or more, got -1\.0; 0 groups equal CTFs"):
-        group_by_ctf(ctf, -1.0)
     with pytest.raises(ParameterError, match=r"images must have shape \(b, L, L\), got \(8, 9\)"):
         phase_flip_images(np.zeros((8, 9), np.float32), ctf, 3.0)
     with pytest.raises(ParameterError, match="ctf has 2 rows for 3 images; give one row per image"):

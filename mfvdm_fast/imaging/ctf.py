@@ -19,6 +19,8 @@ from ..records import CtfParameters, FloatArray, Images, IndexArray
 from ..threads import resolve_threads
 from .fourier_shift import check_shifts, shift_transforms
 
+_SHAPE_SAMPLES = 64  # frequencies at which the shapes of CTFs are compared
+_SHAPE_BLOCK = 4096
 _BLOCK_BYTES = 32 << 20  # float64 work space of one block of particles
 
 
@@ -172,37 +174,69 @@ def evaluate_ctf_radial(ctf: CtfParameters, frequencies: ArrayLike) -> FloatArra
     return _transfer(columns, mean_defocus * u**2, u**2)
 
 
-def group_by_ctf(ctf: CtfParameters, tolerance_angstrom: float = 0.0) -> tuple[CtfParameters, IndexArray]:
-    """Particles that share one CTF: (CTF of each group, group of each particle (n,) int64), by first occurrence.
-
-    With ``tolerance_angstrom`` 0 a group has exactly equal parameters. Above 0, particles whose mean defocus falls in
-    the same bin of that width, and whose other parameters are equal, share a *radial* CTF: astigmatism is dropped
-    and the group has the mean defocus of its members.
+def group_by_ctf(ctf: CtfParameters) -> tuple[CtfParameters, IndexArray]:
+    """Particles of equal parameters: (CTF of each group, group of each particle (n,) int64), by first occurrence.
 
     >>> groups, member = group_by_ctf(make_ctf([2e4, 1e4, 2e4]))
     >>> groups.defocus_u_angstrom.tolist(), member.tolist()
     ([20000.0, 10000.0], [0, 1, 0])
     """
-    if not tolerance_angstrom >= 0:
-        raise ParameterError(f"tolerance_angstrom must be 0 or more, got {tolerance_angstrom}; 0 groups equal CTFs")
     table = np.stack([getattr(ctf, f.name) for f in fields(ctf)], axis=1)
-    mean_defocus = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
-    if tolerance_angstrom > 0:
-        names = [f.name for f in fields(ctf)]
-        table[:, names.index("defocus_u_angstrom")] = np.floor(mean_defocus / tolerance_angstrom)
-        table[:, names.index("defocus_v_angstrom")] = table[:, names.index("defocus_angle")] = 0.0
     _, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(order.size, dtype=np.int64)
     rank[order] = np.arange(order.size)
-    member = rank[inverse.reshape(-1)]
-    groups = ctf[first[order]]
-    if tolerance_angstrom > 0:
-        mean = np.bincount(member, mean_defocus) / np.bincount(member)
-        rest = {f.name: getattr(groups, f.name) for f in fields(ctf)}
-        replaced = {"defocus_u_angstrom": mean, "defocus_v_angstrom": mean, "defocus_angle": np.zeros_like(mean)}
-        groups = CtfParameters(**(rest | replaced))
-    return groups, member
+    return ctf[first[order]], rank[inverse.reshape(-1)]
+
+
+def classify_ctf(ctf: CtfParameters, frequencies: ArrayLike, n_classes: int = 100) -> tuple[FloatArray, IndexArray]:
+    """Classes of like radial CTFs, whatever makes them differ: defocus, phase shift, B-factor, microscope.
+
+    Equal CTFs share a class. While there are more than ``n_classes``, the CTFs are halved again and again: the class of
+    largest scatter, at the mean along its principal axis.
+
+    Returns
+    -------
+    transfer : (g, f) float64, the mean radial CTF of each class at ``frequencies`` (f,) in 1/Å.
+    member : (n,) int64, class of each particle.
+
+    >>> transfer, member = classify_ctf(make_ctf([1e4, 3e4, 1.001e4]), [0.01, 0.03], n_classes=2)
+    >>> transfer.shape, bool(member[0] == member[2] != member[1])
+    ((2, 2), True)
+    """
+    u = np.asarray(frequencies, dtype=np.float64).reshape(-1)
+    groups, member = group_by_ctf(ctf)
+    if len(groups) <= n_classes:
+        return evaluate_ctf_radial(groups, u), member
+    weight = np.bincount(member).astype(np.float64)
+    label = _halve(evaluate_ctf_radial(groups, np.linspace(0, u.max(), _SHAPE_SAMPLES)), weight, n_classes)
+    total = np.zeros((int(label.max()) + 1, len(u)))
+    for start in range(0, len(groups), _SHAPE_BLOCK):
+        rows = slice(start, start + _SHAPE_BLOCK)
+        np.add.at(total, label[rows], evaluate_ctf_radial(groups[rows], u) * weight[rows, None])
+    return total / np.bincount(label, weight)[:, None], label[member]
+
+
+def _halve(shapes: FloatArray, weight: FloatArray, n_classes: int) -> IndexArray:
+    """Class of each row of ``shapes``; fewer than ``n_classes`` when the rest are equal."""
+    label = np.zeros(len(shapes), np.int64)
+    scatter = {0: np.inf}
+    while len(scatter) < n_classes and max(scatter.values()) > 0:
+        worst = max(scatter, key=lambda c: scatter[c])
+        rows = np.flatnonzero(label == worst)
+        centred = shapes[rows] - np.average(shapes[rows], axis=0, weights=weight[rows])
+        values, axes = np.linalg.eigh((centred * weight[rows, None]).T @ centred)
+        far = rows[centred @ axes[:, -1] > 0]
+        if not values[-1] > 0 or not 0 < len(far) < len(rows):
+            scatter[worst] = 0.0
+            continue
+        label[far] = len(scatter)
+        for c in (worst, len(scatter)):
+            own = label == c
+            scatter[c] = float(
+                (weight[own] @ (shapes[own] - np.average(shapes[own], axis=0, weights=weight[own])) ** 2).sum()
+            )
+    return label
 
 
 def phase_flip_images(
