@@ -9,13 +9,14 @@ from ..records import Eigenbasis, FrequencyGraph
 from .frequency_graph import real_matrix
 
 SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
+MOST_NOISE = 0.5  # of an eigenvalue that is taken for noise, however deep the spectrum reaches
 DENSE_SIZE = 256  # rows up to which LAPACK is quick; it also sees every copy of a multiple eigenvalue
-
-MOST_NOISE = 0.5
 
 
 def smallest_signal(noise_margin: float, lowest: float) -> float:
-    """What an eigenvalue must exceed; at most MOST_NOISE, for a deep spectrum is not noise alone.
+    """What an eigenvalue must exceed to count: the margin times the depth of the spectrum, at most MOST_NOISE.
+
+    Good neighbours of a large stack reach deep as well, and a threshold above 1 would leave nothing.
 
     >>> smallest_signal(1.8, -0.1), smallest_signal(1.8, -0.9)
     (0.18, 0.5)

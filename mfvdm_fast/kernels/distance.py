@@ -94,7 +94,7 @@ def _sums_at_two_angles(c: Float32s, at: int, tables: Float32s, a: int, first: i
 
 
 @kernel
-def _fold(even: Any, odd: Any, even_sin: Any, odd_sin: Any) -> Any:
+def fold(even: Any, odd: Any, even_sin: Any, odd_sin: Any) -> Any:
     """The largest of s at alpha, -alpha, pi - alpha and pi + alpha: a quarter of the circle stands for all of it."""
     return vmax(even + odd + vabs(even_sin + odd_sin), even - odd + vabs(even_sin - odd_sin))
 
@@ -107,8 +107,8 @@ def _grid_maxima(plan: RotationPlan, c: Float32s, at: int) -> Any:
     for a in range(plan.tables.shape[0]):
         e0, f0, e1, f1, e2, f2, e3, f3 = _sums_at_two_angles(c, at, plan.tables, a, 0, plan.n_even)
         o0, p0, o1, p1, o2, p2, o3, p3 = _sums_at_two_angles(c, at, plan.tables, a, plan.n_even, n_freq)
-        plain = vmax(plain, vmax(_fold(e0, o0, f0, p0), _fold(e1, o1, f1, p1)))
-        mirrored = vmax(mirrored, vmax(_fold(e2, o2, f2, p2), _fold(e3, o3, f3, p3)))
+        plain = vmax(plain, vmax(fold(e0, o0, f0, p0), fold(e1, o1, f1, p1)))
+        mirrored = vmax(mirrored, vmax(fold(e2, o2, f2, p2), fold(e3, o3, f3, p3)))
     return plain, mirrored
 
 

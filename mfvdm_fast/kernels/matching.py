@@ -19,7 +19,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
-from ._simd import fma, load, lowest_bit, reaches, splat, store, vabs, vmax
+from ._simd import fma, load, lowest_bit, reaches, splat, store, vmax
+from .distance import fold
 from .pairs import SLAB, pack_slabs, products
 from .topk import Lists, empty_lists, push, sort_lists
 
@@ -137,12 +138,6 @@ def _odd_sums(c: Float32s, at: int, grid: Float32s, g: int, first: int, last: in
 
 
 @kernel
-def _fold(even: Any, odd: Any, even_sin: Any, odd_sin: Any) -> Any:
-    """The largest of s at alpha, -alpha, pi - alpha and pi + alpha, from the sums at alpha."""
-    return vmax(even + odd + vabs(even_sin + odd_sin), even - odd + vabs(even_sin - odd_sin))
-
-
-@kernel
 def _grid_maxima(plan: MatchPlan, c: Float32s, at: int) -> Any:
     """Maxima over the grid of 16 pairs of :func:`_all_coefficients`; at = 64 s + 32 m.
 
@@ -154,8 +149,8 @@ def _grid_maxima(plan: MatchPlan, c: Float32s, at: int) -> Any:
         e0, s0, e1, s1 = _even_sums(c, at, plan.grid, g, 1, n_two, load(c, at))
         e2, s2, e3, s3 = _even_sums(c, at, plan.grid, g, n_two, n_odd, splat(np.float32(0)))
         o0, t0, o1, t1, o2, t2, o3, t3 = _odd_sums(c, at, plan.grid, g, n_odd, n_freq)
-        best = vmax(best, vmax(_fold(e0 + e2, o0, s0 + s2, t0), _fold(e0 - e2, o1, s2 - s0, t1)))
-        best = vmax(best, vmax(_fold(e1 + e3, o2, s1 + s3, t2), _fold(e1 - e3, o3, s3 - s1, t3)))
+        best = vmax(best, vmax(fold(e0 + e2, o0, s0 + s2, t0), fold(e0 - e2, o1, s2 - s0, t1)))
+        best = vmax(best, vmax(fold(e1 + e3, o2, s1 + s3, t2), fold(e1 - e3, o3, s3 - s1, t3)))
     return best
 
 
