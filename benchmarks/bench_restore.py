@@ -10,11 +10,11 @@ from inputs import M_RESTORE, Chain, K, M, solve_bases
 from measure import Work
 
 from mfvdm_fast.neighbors.match import match_neighbors
-from mfvdm_fast.pipeline import RESTORATION
 from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
 from mfvdm_fast.restore.spectral import apply_spectral_filter
-from mfvdm_fast.restore.templates import TemplateFeatures, split_in_halves, template_features
+from mfvdm_fast.restore.templates import TemplateFeatures, fit_templates, split_in_halves
+from mfvdm_fast.run import RESTORATION
 
 K_TEMPLATE, CHECKED = 20, 20
 
@@ -42,9 +42,10 @@ def size_of(coefs: SteerableCoefficients) -> str:
 
 @pytest.fixture(scope="module")
 def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
-    return template_features(
+    templates = fit_templates(
         chain.raw, chain.observation, bases.__getitem__, chain.graph.degrees, split_in_halves(chain.n), k_max=K_TEMPLATE
     )
+    return templates.features(chain.raw, chain.observation)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -80,7 +81,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
     half = split_in_halves(chain.n)
 
     def call() -> list[TemplateFeatures]:
-        return template_features(
+        templates = fit_templates(
             chain.raw,
             chain.observation,
             bases.__getitem__,
@@ -89,6 +90,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             k_max=K_TEMPLATE,
             threads=threads,
         )
+        return templates.features(chain.raw, chain.observation)
 
     def check(found: list[TemplateFeatures]) -> None:
         assert [len(side.particles) for side in found] == [half.sum(), (~half).sum()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,21 +40,26 @@ class Budget:
         """Raise ParameterError when even the thriftiest way does not fit ``max_memory_bytes``."""
         if max_memory_bytes is not None and self.least_memory_bytes > max_memory_bytes:
             raise ParameterError(
-                f"the job needs about {_mega(self.least_memory_bytes)} of memory, but --max-memory allows "
-                f"{_mega(max_memory_bytes)}: allow more, use fewer eigenvectors or frequencies, or split the stack"
+                f"the job needs about {mebibytes(self.least_memory_bytes)} of memory, but --max-memory allows "
+                f"{mebibytes(max_memory_bytes)}: allow more, use fewer eigenvectors or frequencies, or split the stack"
             )
 
     def lines(self) -> list[str]:
         """The budget in words, for ``--dry-run``."""
         return [
-            f"memory: about {_mega(self.memory_bytes)} ({_mega(self.least_memory_bytes)} with --max-memory)",
+            f"memory: about {mebibytes(self.memory_bytes)} ({mebibytes(self.least_memory_bytes)} with --max-memory)",
             f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled",
-            f"disk: {_mega(self.output_bytes)} of output",
+            f"disk: {mebibytes(self.output_bytes)} of output",
         ]
 
 
-def _mega(size: float) -> str:
-    return f"{size / 1e6:.0f} MB"
+def mebibytes(size: float) -> str:
+    """A number of bytes in words, rounded upwards, in the unit that ``--max-memory`` reads.
+
+    >>> mebibytes(1500 * 2**20)
+    '1500 MiB'
+    """
+    return f"{math.ceil(size / 2**20)} MiB"
 
 
 @dataclass(frozen=True)

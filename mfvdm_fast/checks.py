@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from .errors import InputError, ParameterError
 from .records import Images
 
+SMALLEST_BOX = 16  # px, in which a particle can be told from noise
+
 
 def check_images(name: str, images: ArrayLike) -> Images:
     """``images`` as a contiguous float32 array (n, L, L); not copied when it is one already.

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .checks import check_choice, check_positive, check_whole
 from .errors import ParameterError
 
 MOST_MATCHINGS = 10  # more change nothing for the better
+_GRAPH, _MAP = ("graph_map", "spectral"), ("graph_map",)
+# The methods that use a parameter, where not all do. The seed is free: a method without chance is the same for any.
+USED_BY: dict[str, tuple[str, ...]] = {
+    "n_neighbors": _GRAPH,
+    "n_frequencies": _GRAPH,
+    "n_eigenvectors": _GRAPH,
+    "diffusion_time": _GRAPH,
+    "refine": _GRAPH,
+    "solver": _GRAPH,
+    "centre": _MAP,
+    "n_matchings": _MAP,
+    "n_template_eigenvectors": _MAP,
+    "n_template_frequencies": _MAP,
+    "n_restoration_eigenvectors": _MAP,
+    "spectral_filter": ("spectral",),
+}
 
 
 @dataclass(frozen=True)
 class DenoiseParams:
     """Parameters of :func:`mfvdm_fast.denoise`. The defaults are the preset "default".
+
+    Raises ParameterError for values out of range, and for a parameter that the method does not use (``USED_BY``) when
+    it is not left at its default.
 
     Attributes
     ----------
@@ -23,6 +43,8 @@ class DenoiseParams:
     n_eigenvectors : eigenvectors per frequency of the refinement (m = 50), and of Algorithm 2.
     diffusion_time : t in Eq. 5. The authors' release has 2; 1 finds purer neighbours.
     refine : Algorithm 1. False skips it (MFVDM* in the paper), None where the first lists agree somewhat.
+    centre : find where the particles stand and bring them to the centre; None: where they are seen to stand off it,
+        if there are matchings.
     n_matchings : how often every particle is matched with the restorations of the others, which gives a better graph;
         None: once where the first lists agree well with each other, else twice.
     method : how the particles are restored: "graph_map" (empirical Bayes in the eigenbasis of the graph, CTF and noise
@@ -51,6 +73,7 @@ class DenoiseParams:
     n_eigenvectors: int = 50
     diffusion_time: int = 1
     refine: bool | None = None
+    centre: bool | None = None
     n_matchings: int | None = None
     method: str = "graph_map"
     n_template_eigenvectors: int = 200
@@ -98,6 +121,28 @@ class DenoiseParams:
             )
         if self.radius_px is not None and self.particle_diameter_angstrom is not None:
             raise ParameterError("give radius_px or particle_diameter_angstrom, not both")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        _refuse_unused(self.method, given)
+
+
+def uses(method: str, name: str) -> bool:
+    """Whether a method uses the parameter of that name.
+
+    >>> uses("graph_map", "n_neighbors"), uses("cwf", "n_neighbors")
+    (True, False)
+    """
+    return method in USED_BY.get(name, (method,))
+
+
+def _refuse_unused(method: str, given: Mapping[str, Any]) -> None:
+    """Raise ParameterError for a parameter that would have no effect."""
+    name = next((name for name in given if not uses(method, name)), None)
+    if name is not None:
+        others = " or ".join(map(repr, USED_BY[name]))
+        raise ParameterError(
+            f"{name} has no effect with the method {method!r}, got {given[name]!r}: leave it out, or take the method "
+            f"{others}"
+        )
 
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"method": "spectral", "refine": True, "n_neighbors": 50}}
@@ -107,12 +152,12 @@ MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 20, 40
 
 
 def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
-    """``params`` with the number of neighbours decided.
+    """``params`` with the number of neighbours decided, where the method uses neighbours.
 
     >>> settle_size(DenoiseParams(), 10_000).n_neighbors, settle_size(DenoiseParams(), 1_000).n_neighbors
     (50, 25)
     """
-    if params.n_neighbors is not None:
+    if params.n_neighbors is not None or not uses(params.method, "n_neighbors"):
         return params
     return replace(params, n_neighbors=min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, n_particles // PARTICLES_PER_NEIGHBOR)))
 
@@ -121,7 +166,7 @@ REFINE_BELOW, MATCH_TWICE_BELOW = 0.15, 0.3  # closure of the first neighbour li
 
 
 def settle(params: DenoiseParams, closure: float) -> DenoiseParams:
-    """``params`` with everything decided that depends on how far the first neighbour lists agree with each other.
+    """``params`` with all decided that the method uses and that depends on how far the first neighbour lists agree.
 
     ``closure`` is that of :func:`mfvdm_fast.neighbors.agreement.measure_closure`: it falls with the signal-to-noise
     ratio, which nobody knows.
@@ -133,19 +178,25 @@ def settle(params: DenoiseParams, closure: float) -> DenoiseParams:
         "refine": closure < REFINE_BELOW,
         "n_matchings": 2 if closure < MATCH_TWICE_BELOW else 1,
     }
-    return replace(params, **{name: value for name, value in chosen.items() if getattr(params, name) is None})
+    left = [name for name in chosen if getattr(params, name) is None and uses(params.method, name)]
+    return replace(params, **{name: chosen[name] for name in left})
 
 
 def preset(name: str = "default", **changes: Any) -> DenoiseParams:
     """The parameters of a preset, with changes.
 
-    Raises ParameterError when there is no such preset or parameter.
+    What the preset sets and another ``method`` does not use is left out. Raises ParameterError when there is no such
+    preset or parameter, and for a change other than None that the method does not use, whatever its value.
 
     >>> preset("paper", refine=False).refine
     False
     """
     check_choice("preset", name, tuple(PRESETS))
+    method = changes.get("method", PRESETS[name].get("method", DenoiseParams.method))
+    kept = {key: value for key, value in PRESETS[name].items() if uses(method, key)}
     try:
-        return replace(DenoiseParams(**PRESETS[name]), **changes)
+        params = DenoiseParams(**(kept | changes))
     except TypeError as error:
         raise ParameterError(f"no such parameter: {error}") from error
+    _refuse_unused(method, {key: value for key, value in changes.items() if value is not None})
+    return params

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from .basis.interface import SteerableBasis
 from .basis.make import make_basis
 from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project
-from .budget import CHUNK_BYTES, sample_size
+from .budget import CHUNK_BYTES, mebibytes, sample_size
 from .errors import OutputError
+from .imaging.copies import image_keys, warn_about_copies
 from .imaging.ctf import (
     check_pixel_size,
     classify_ctf,
@@ -58,6 +59,7 @@ class Preparation:
         self.stack, self.params, self.threads, self.progress = stack, params, threads, progress
         self.keep = True  # the coefficients of all particles in memory
         self.ctf = stack.ctf if params.ctf else None
+        self.shifts_px: FloatArray | None = getattr(stack, "known_shifts_px", None)
         self.noise, self.support = self.look()
         self.basis = self.make_basis()
 
@@ -89,14 +91,15 @@ class Preparation:
         radius = min(support.radius_px * scale, float((box - 1) // 2))
         return make_basis(self.params.basis, box, DiskSupport(radius, support.bandlimit / scale))
 
-    def expand(self) -> SteerableCoefficients:
-        """Steerable coefficients of the images as observed, centred where the input says where the particles are."""
-        n, basis = self.stack.n_particles, self.basis
-        coefs = SteerableCoefficients(allocate(n, basis.n_coefs, self.keep), basis.offsets)
-        shifts: FloatArray | None = getattr(self.stack, "known_shifts_px", None)
+    def expand(self, out: SteerableCoefficients | None = None) -> SteerableCoefficients:
+        """Steerable coefficients of the images as observed, centred where ``shifts_px`` says; into ``out`` if given."""
+        n, basis, shifts = self.stack.n_particles, self.basis, self.shifts_px
+        coefs = out or SteerableCoefficients(allocate(n, basis.n_coefs, self.keep), basis.offsets)
         astigmatic = self.ctf is not None and is_astigmatic(self.ctf, float(self.nodes().max()))
+        keys, done = np.empty(n, np.int64), 0
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
+            keys[rows] = image_keys(images)
             images = images - np.float32(self.noise.mean)
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic:
@@ -107,7 +110,10 @@ class Preparation:
             if astigmatic:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
                 packed = basis.apply_radial(packed, self.ctf_signs(rows))
             coefs.packed[rows] = packed
-            self.progress("expand", int(rows[-1]) + 1, n)
+            done += len(rows)
+            self.progress("expand", done, n)
+        if out is None:
+            warn_about_copies(keys)
         return coefs
 
     @property
@@ -211,7 +217,7 @@ def allocate(n_particles: int, n_coefs: int, keep: bool) -> Coefficients:
             return np.memmap(file, np.complex64, "w+", shape=(n_particles, n_coefs))
     except OSError as error:
         raise OutputError(
-            f"{tempfile.gettempdir()}: no room for {size / 1e6:.0f} MB of coefficients ({error.strerror or error}), "
+            f"{tempfile.gettempdir()}: no room for {mebibytes(size)} of coefficients ({error.strerror or error}), "
             "which the memory limit leaves to a temporary file; set TMPDIR to another folder or allow more memory"
         ) from error
 
@@ -220,8 +226,8 @@ def is_astigmatic(ctf: CtfParameters, bandlimit: float) -> bool:
     """Whether astigmatism moves the phase of some CTF by more than 0.3 radians up to ``bandlimit`` (1/Å).
 
     >>> from .imaging.ctf import make_ctf
-    >>> is_astigmatic(make_ctf(10000.0, 9900.0), 0.1), is_astigmatic(make_ctf(12000.0, 10000.0), 0.1)
-    (False, True)
+    >>> [is_astigmatic(make_ctf(1.2e4, defocus_v_angstrom=v), 0.1) for v in (11900.0, 1e4)]
+    [False, True]
     """
     difference = np.abs(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
     phase = 0.5 * np.pi * electron_wavelength(ctf.voltage_kv) * difference * bandlimit**2

@@ -8,6 +8,7 @@ from .basis.interface import SteerableBasis
 from .imaging.resample import resample_images
 from .params import DenoiseParams
 from .records import (
+    BoolArray,
     DiskSupport,
     FloatArray,
     Images,
@@ -17,6 +18,7 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
+from .restore.score import JUNK_BELOW
 from .threads import use_threads
 
 
@@ -30,11 +32,15 @@ class DenoiseResult:
         multi-frequency affinity after Algorithm 1 alone; the correlation without refinement. None for the method "cwf".
     initial_neighbors : the table of the exact rotation-invariant search; None for "cwf".
     log_likelihood : (n,), of each image with the best template of the other half of the particles, against noise alone;
-        about half of the signal-to-noise energy for a particle, and around or below 0 for junk. None without matching.
+        about half of the signal-to-noise energy for a particle, around 0 where there is none; None without matching.
+    score : (n,), log likelihood of each image as a particle of the stack against the other explanations: nothing there,
+        or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching.
     eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
     basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.
     pca : principal components of the phase-flipped images.
+    shifts_px : (n, 2), (x, y) from the pixel L // 2 at which each particle stood and from which it was moved to the
+        centre: what the input says, and what was found. None where neither says anything.
     ctf_corrected : whether there was a CTF to undo.
     noise, support : what was estimated; noise with a spectrum was whitened.
     params : with everything decided that was left to the data.
@@ -45,11 +51,13 @@ class DenoiseResult:
     neighbors: NeighborTable | None
     initial_neighbors: NeighborTable | None
     log_likelihood: FloatArray | None
+    score: FloatArray | None
     eigenvalues: dict[int, FloatArray]
     box_size: int
     basis: SteerableBasis
     coefs: SteerableCoefficients
     pca: SteerablePCA
+    shifts_px: FloatArray | None
     ctf_corrected: bool
     noise: NoiseModel
     support: DiskSupport
@@ -60,6 +68,11 @@ class DenoiseResult:
     @property
     def whitened(self) -> bool:
         return self.noise.relative_power is not None
+
+    @property
+    def junk(self) -> BoolArray | None:
+        """(n,), True where another explanation is a hundred times as likely: score below -log(100). None without."""
+        return None if self.score is None else self.score < JUNK_BELOW
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""

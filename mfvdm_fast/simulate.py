@@ -303,6 +303,10 @@ def _check_settings(settings: SimulationSettings, n_particles: int, seed: int) -
         ("noise_falloff", falloff, 0 < falloff < np.inf, "above 0; 1 is white noise, 4 falls as in real micrographs"),
         ("junk_fraction", junk, 0 <= junk < 1, "at least 0 and below 1; 0.16 is common"),
     )
+    unbounded = ("snr", "noise_falloff")  # have rules of their own
+    for name, value in vars(settings).items():
+        if name not in unbounded and not np.isfinite(value):
+            raise ParameterError(f"{name} must be a finite number, got {value}; leave it out for the default")
     for name, value, good, rule in rules:
         if not good:
             raise ParameterError(f"{name} must be {rule}, got {value}")

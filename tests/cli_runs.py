@@ -48,7 +48,7 @@ class Cli:
 
     def denoise(self, *arguments: str | os.PathLike[str]) -> Outcome:
         """A quick ``denoise``."""
-        return self("denoise", *FAST, *arguments)
+        return self("denoise", *(FAST[-2:] if "cwf" in arguments else FAST), *arguments)  # cwf takes threads alone
 
 
 def simulate_small(folder: Path) -> Path:

@@ -180,11 +180,14 @@ def test_masked_images_have_no_noise(cli: Cli, images: np.ndarray, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_copies_of_images_do_no_harm(cli: Cli, images: np.ndarray, tmp_path: Path) -> None:
+def test_copies_of_images_do_no_harm_and_are_told(cli: Cli, images: np.ndarray, tmp_path: Path) -> None:
     images[40:80] = images[:40]
     images[90:110] = images[90]
     source = write_stack(tmp_path / "a.mrcs", images)
-    assert cli.denoise(source, "-o", tmp_path / "default").code == 0
+    done = cli.denoise(source, "-o", tmp_path / "default")
+    assert done.code == 0
+    assert len(done.warnings) == 1
+    assert "59 images are copies of another image in the stack, such as those of particles 1 and 41: each" in done.err
     assert np.isfinite(open_stack(tmp_path / "default" / "denoised.star").read(np.arange(N_PARTICLES))).all()
     assert cli.denoise(source, "-o", tmp_path / "out", "--preset", "paper").code == 0
     denoised = open_stack(tmp_path / "out" / "denoised.star").read(np.arange(N_PARTICLES))

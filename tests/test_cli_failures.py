@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,6 +69,35 @@ def test_version(cli: Cli) -> None:
         (["denoise", "a.star", "-o", "x", "--seed", "-1"], "--seed must be a whole number of at least 0, got -1"),
         (["denoise", "a.star", "-o", "x", "--particle-diameter", "0"], "--particle-diameter must be a finite number"),
         (["denoise", "a.star", "-o", "x", "--max-memory", "lots"], "--max-memory must be a size above 0 such as 1500M"),
+        (
+            ["denoise", "a.star", "-o", "x", "--method", "cwf", "--matchings", "2"],
+            "--matchings has no effect with the method 'cwf', got 2: leave it out, or take the method 'graph_map'",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--method=cwf", "--neighbors=30"],
+            "--neighbors has no effect with the method 'cwf', got 30: leave it out, or take the method 'graph_map' or "
+            "'spectral'",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--method", "cwf", "--frequencies", "10"],  # the default, but asked for
+            "--frequencies has no effect with the method 'cwf', got 10",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--method", "cwf", "--refine"],
+            "--refine has no effect with the method 'cwf'",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--method", "cwf", "--no-refine"],
+            "--no-refine has no effect with the method 'cwf', got False",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--preset", "paper", "--matchings", "1"],
+            "--matchings has no effect with the method 'spectral', got 1: leave it out",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--method", "spectral", "--restoration-eigenvectors", "100"],
+            "--restoration-eigenvectors has no effect with the method 'spectral', got 100",
+        ),
         (["denoise", "a.star", "-o", "x", "--threads", "0"], "--threads must be a whole number of at least 1, got 0"),
         (["denoise", "a.star", "-o", "x", "--threads", "-2"], "--threads must be a whole number of at least 1, got -2"),
     ],
@@ -97,11 +127,24 @@ def test_memory_sizes() -> None:
             parse_memory(text)
 
 
+def test_memory_is_printed_in_the_unit_in_which_it_is_read(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    command = ("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--dry-run")
+    told = re.search(r"memory: about \d+ MiB \((\d+) MiB with --max-memory\)", cli(*command).out)
+    assert told is not None
+    assert cli(*command, "--max-memory", f"{told[1]}M").code == 0
+    refused = cli(*command, "--max-memory", f"{int(told[1]) - 1}M")
+    assert refused.code == 2
+    assert (
+        f"the job needs about {told[1]} MiB of memory, but --max-memory allows {int(told[1]) - 1} MiB:" in refused.err
+    )
+    assert "M and G are MiB and GiB" in " ".join(cli("denoise", "--help").out.split())
+
+
 def test_too_little_memory_is_refused_before_the_work(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     done = cli("denoise", simulated / "particles.star", "-o", tmp_path / "out", "--max-memory", "1M")
     assert done.code == 2
     assert "the job needs about" in done.errors[0]
-    assert "--max-memory allows 1 MB" in done.errors[0]
+    assert "--max-memory allows 1 MiB" in done.errors[0]
     assert not (tmp_path / "out").exists()
 
 
@@ -154,7 +197,7 @@ def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:
     said = []
     for line in job.stderr:
         said.append(line)
-        if "templates: started" in line:
+        if "expand: started" in line:  # with all the work still to come
             job.send_signal(signal.SIGINT)
             break
     said += job.stderr.readlines()

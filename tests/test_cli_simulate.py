@@ -122,6 +122,20 @@ def test_a_real_map(cli: Cli, tmp_path: Path) -> None:
     assert (stack.box_size, stack.pixel_size) == (65, 5.0)
 
 
+def test_no_box_is_simulated_that_denoise_refuses(cli: Cli, tmp_path: Path) -> None:
+    map_path = write_stack(tmp_path / "map.mrc", synthetic_particle(15), 8.0)
+    done = cli("simulate", "--volume", map_path, "-o", tmp_path / "out", "-n", "30")
+    assert done.code == 2
+    assert (
+        f"--box-size must be at least 16 px, which are needed to see a particle, got 15, the box of {map_path};"
+        in (done.errors[0])
+    )
+    for size in ("15", "16"):
+        made = cli("simulate", "--volume", map_path, "-o", tmp_path / f"out{size}", "-n", "30", "-L", size)
+        assert made.code == (0 if size == "16" else 2)
+    assert cli("denoise", tmp_path / "out16" / "particles.star", "-o", tmp_path / "d", "--dry-run").code == 0
+
+
 def test_maps_that_are_no_maps(cli: Cli, tmp_path: Path) -> None:
     write_stack(tmp_path / "flat.mrc", np.random.default_rng(0).normal(size=(8, 16, 16)))
     write_stack(tmp_path / "empty.mrc", np.ones((16, 16, 16)))
@@ -148,8 +162,14 @@ def test_maps_that_are_no_maps(cli: Cli, tmp_path: Path) -> None:
         (["-n", "5", "--seed", "-1"], "--seed must be 0 or more"),
         (["-n", "5", "--defocus-groups", "0"], "--defocus-groups must be at least 1"),
         (["-n", "5", "--defocus", "9000", "5000"], "--defocus must be MIN MAX with MIN at most MAX, got 9000 5000"),
+        (["-n", "5", "--defocus", "nan", "5000"], "--defocus must be two finite numbers in Å, MIN MAX, got nan 5000"),
+        (["-n", "5", "--defocus", "5000", "inf"], "--defocus must be two finite numbers in Å, MIN MAX, got 5000 inf"),
+        (["-n", "5", "--voltage", "nan"], "--voltage must be a finite number, got nan; leave it out"),
+        (["-n", "5", "--shift", "inf"], "--shift must be a finite number, got inf"),
+        (["-n", "5", "--contrast", "inf"], "--contrast must be a finite number, got inf"),
         (["-n", "5", "--voltage", "300000"], "voltage_kv must be at most 10000 kV"),
-        (["-n", "5", "-L", "4"], "--box-size must be at least 8 px"),
+        (["-n", "5", "-L", "4"], "--box-size must be at least 16 px, which are needed to see a particle, got 4; 64 is"),
+        (["-n", "5", "-L", "15"], "--box-size must be at least 16 px, which are needed to see a particle, got 15;"),
         (["-n", "5", "--pixel-size", "0"], "--pixel-size must be above 0 Å"),
         (["-n", "5", "--shift", "-1"], "--shift must be 0 px or more"),
         (["-n", "5", "--contrast", "-1"], "--contrast must be 0 or more"),
@@ -210,9 +230,27 @@ def test_the_defocus_values_of_a_real_session() -> None:
             "list.csv: needs a header line with a column defocus_u_angstrom and at least one row",
         ),
         (b"10000\n20000\n", "list.csv: needs a header line with a column defocus_u_angstrom"),
-        (b"defocus_u_angstrom\n1e4\nmuch\n", "list.csv, line 3: defocus_u_angstrom must be a number, got 'much'"),
-        (b"defocus_u_angstrom,n_particles\n1e4\n", "list.csv, line 2: n_particles must be a number, got None"),
-        (b"defocus_u_angstrom\nnan\n", "list.csv: defocus_u_angstrom[0] is not finite; leave that row out"),
+        (
+            b"defocus_u_angstrom\n1e4\nmuch\n",
+            "list.csv, line 3: defocus_u_angstrom must be a finite number, got 'much'; correct it, or remove the line",
+        ),
+        (
+            b"\xef\xbb\xbfdefocus_u_angstrom,n_particles\n\n1e4\n",  # the mark and the empty line of a spreadsheet
+            "list.csv, line 3: n_particles must be a finite number of 0 or more, got nothing",
+        ),
+        (b"defocus_u_angstrom\nnan\n", "list.csv, line 2: defocus_u_angstrom must be a finite number, got 'nan'"),
+        (
+            b"defocus_u_angstrom,defocus_v_angstrom\n1e4,1e4\n1e4,inf\n",
+            "list.csv, line 3: defocus_v_angstrom must be a finite number, got 'inf'",
+        ),
+        (
+            b"defocus_u_angstrom,n_particles\n1e4,2\n1e4,-1\n",
+            "list.csv, line 3: n_particles must be a finite number of 0 or more, got '-1'",
+        ),
+        (
+            b"defocus_u_angstrom,n_particles\n1e4,0\n",
+            "list.csv: n_particles is 0 in every line, and nothing could be drawn; give numbers of particles",
+        ),
     ],
 )
 def test_defocus_lists_that_are_none(content: bytes | None, text: str, cli: Cli, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ import mfvdm_fast.cli
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import open_stack
-from mfvdm_fast.io.star import read_star
+from mfvdm_fast.io.star import read_star, write_star
 from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.records import NeighborTable
+from mfvdm_fast.restore.score import JUNK_BELOW
 
 from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
 from .conftest import shared_data
@@ -120,21 +121,72 @@ def test_folders_that_do_not_belong_together(cli: Cli, simulated: Path, denoised
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--seed", "1"], ["--snr", "0.2"], ["--junk", "0.1"], ["--shape", "elongated"], ["--defocus-groups", "4"],
+     ["--defocus-list", "list.csv"], ["--pixel-size", "4.1"]],
+)  # fmt: skip
+def test_the_truth_of_another_simulation_of_the_same_size_is_refused(
+    options: list[str], cli: Cli, simulated: Path, denoised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text("defocus_u_angstrom\n20000\n")
+    size = ["-n", str(N_PARTICLES), "-L", "32", "--threads", "1"]
+    usual = {"--snr": "0.3", "--defocus-groups": "3"}
+    left = [word for name, value in usual.items() for word in (name, value) if name not in options]
+    if "--defocus-list" in options:
+        left = ["--snr", "0.3"]
+    assert cli("simulate", "-o", "other", *size, *left, *options).code == 0
+    marks = [str(np.load(folder / "truth.npz")["simulation"]) for folder in (simulated, Path("other"))]
+    text = (
+        f"this simulation has the mark {marks[1]}, the particles given have {marks[0]} (_mfvdmSimulation), so they are"
+    )
+    done = cli("evaluate", denoised, "--truth", "other")
+    assert done.code == 3
+    assert text in done.errors[0]
+    assert "give the output folder of the 'simulate' that made these particles" in done.errors[0]
+    refused = cli("denoise", simulated / "particles.star", "-o", "out", "--truth", "other", "--dry-run")
+    assert text in refused.errors[0]
+
+
+def test_a_truth_or_a_table_without_a_mark_is_taken(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    unmarked = shutil.copytree(simulated, tmp_path / "simulated")
+    content = dict(np.load(simulated / "truth.npz"))
+    del content["simulation"]
+    np.savez(unmarked / "truth.npz", **content)
+    assert cli("evaluate", denoised, "--truth", unmarked).code == 0
+    bare = shutil.copytree(denoised, tmp_path / "denoised")
+    star = read_star(bare / "denoised.star")
+    assert star.blocks["optics"].texts("mfvdmSimulation") == [str(np.load(simulated / "truth.npz")["simulation"])]
+    write_star(bare / "denoised.star", star.with_block(star.blocks["optics"].without(["mfvdmSimulation"])))
+    assert cli("evaluate", bare, "--truth", simulated).code == 0
+
+
 # info
 
 
-def test_junk_is_left_out_and_shows_in_the_likelihood(cli: Cli, tmp_path: Path) -> None:
+def test_junk_is_left_out_and_shows_in_the_score(cli: Cli, tmp_path: Path) -> None:
     made = ("-n", "300", "-L", "32", "--snr", "0.3", "--junk", "0.2", "--threads", "1")
     assert cli("simulate", "-o", tmp_path / "in", *made).code == 0
     assert cli.denoise(tmp_path / "in" / "particles.star", "-o", tmp_path / "out").code == 0
     junk = np.load(tmp_path / "in" / "truth.npz")["junk"]
     scores = json.loads(cli("evaluate", tmp_path / "out", "--truth", tmp_path / "in", "--json").out)
     assert (scores["n_junk"], scores["n_particles"]) == (junk.sum(), 300 - junk.sum())
-    assert f"({junk.sum()} of junk left out)" in cli("evaluate", tmp_path / "out", "--truth", tmp_path / "in").out
+    printed = cli("evaluate", tmp_path / "out", "--truth", tmp_path / "in").out
+    assert f"({junk.sum()} of junk left out)" in printed
     table = find_particles(read_star(tmp_path / "out" / "denoised.star"))
-    likelihood = table.floats("rlnLogLikeliContribution")
-    assert likelihood is not None
-    assert (likelihood[junk] < np.median(likelihood[~junk])).mean() > 0.6
+    score, flag = table.floats("rlnLogLikeliContribution"), table.floats("mfvdmJunk")
+    assert score is not None
+    assert flag is not None
+    np.testing.assert_array_equal(flag == 1, score < JUNK_BELOW)
+    assert 0 < flag[junk].sum() == flag.sum()  # nothing but junk
+    found = scores["junk"]
+    assert f"junk: area under ROC {found['area_under_roc']:.3f}; {found['flagged']} flagged, precision" in printed
+    assert found["flagged"] == flag.sum()
+    assert (found["precision"], found["recall"]) == (1.0, flag.sum() / junk.sum())
+    pairs = score[junk][:, None] < score[~junk][None, :]
+    assert found["area_under_roc"] == pytest.approx(pairs.mean())
+    assert found["area_under_roc"] > 0.85
 
 
 def test_a_truth_of_junk_alone_has_nothing_to_score(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:

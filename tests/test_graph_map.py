@@ -22,6 +22,7 @@ from mfvdm_fast.restore.amplitudes import (
     solve_amplitudes,
 )
 from mfvdm_fast.restore.graph_map import class_grams, restore_graph_map, scaled_eigenbasis
+from mfvdm_fast.restore.score import other_signals
 from mfvdm_fast.restore.wiener import (
     Observation,
     describe_observation,
@@ -243,3 +244,20 @@ def test_refuses_foreign_eigenbases(graph: FrequencyGraph, rng: np.random.Genera
         restore_graph_map(y, seen, lambda k: solver(graph)(1), graph.degrees)
     with pytest.raises(InputError, match="a Gram matrix of the eigenbasis has a negative diagonal: check the eigen"):
         fit_amplitudes(np.ones((1, 1)), np.array([[[-5.0]]]), np.ones((1, 1)), 1, np.eye(1))
+
+
+def test_what_the_graph_leaves_of_each_particle_is_noise(graph: FrequencyGraph, rng: np.random.Generator) -> None:
+    _, y, seen = smooth(graph, rng)
+    y.packed[7, OFFSETS[1] :] += 6  # something on one of them
+    others = other_signals(seen.noise_power, np.full(OFFSETS[-1], 0.2))
+    found = [
+        restore_graph_map(y, seen, solver(graph), graph.degrees, others=others, threads=threads).energies
+        for threads in (1, 2)
+    ]
+    assert found[0] is not None
+    np.testing.assert_array_equal(found[0], found[1])
+    left = found[0][:, :, -1] @ [1, -2, 1]  # |y - h x|^2 / 2 s^2
+    degrees_of_freedom = 2 * OFFSETS[-1] - OFFSETS[1]
+    assert np.median(left) == pytest.approx(degrees_of_freedom / 2, rel=0.2)
+    assert np.argmax(left) == 7
+    assert restore_graph_map(y, seen, solver(graph), graph.degrees).energies is None

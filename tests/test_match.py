@@ -117,6 +117,19 @@ def test_the_own_template_is_left_out_plain_and_mirrored(rng: np.random.Generato
     np.testing.assert_array_equal(other.indices[:, 0], own)
 
 
+def test_without_particles_all_templates_take_part(rng: np.random.Generator) -> None:
+    observed, templates, own = sides(rng, 30, 40)
+    free = match_neighbors(observed, templates, None, 5)
+    bound = match_neighbors(observed, templates, own, 5)
+    assert (free.indices == own[:, None]).any(axis=1).sum() > 15
+    assert not (bound.indices == own[:, None]).any()
+    for row in range(30):  # but for the own template, the same in the same order
+        rest = free.indices[row] != own[row]
+        kept = int(rest.sum())
+        np.testing.assert_array_equal(free.indices[row][rest], bound.indices[row][:kept])
+        np.testing.assert_allclose(free.scores[row][rest], bound.scores[row][:kept], rtol=1e-5)
+
+
 def test_a_penalty_in_frequency_zero_makes_scores_negative_and_decides(rng: np.random.Generator) -> None:
     observed, templates, own = sides(rng, 30, 70)
     penalty = rng.uniform(20, 30, 70)

@@ -12,7 +12,9 @@ import pytest
 
 from mfvdm_fast.errors import InputError, ParameterError
 from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.io.centred_star import write_centred_star
 from mfvdm_fast.io.denoised_star import write_denoised_star
+from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import ParticleStack, open_stack
 from mfvdm_fast.io.star import read_star
 
@@ -53,9 +55,9 @@ def test_origins_in_angstrom_and_in_pixels(tmp_path: Path) -> None:
     pixels = {"rlnOriginX": ["-3", "0", "2"], "rlnOriginY": ["2", "0", "-1"]}
     for optics in (True, False):
         np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, pixels, optics=optics)).known_shifts_px, expected)
-    # Å where both stand, and an axis that is missing is 0
-    both = open_stack(blob_stack(tmp_path, {"rlnOriginXAngst": x, "rlnOriginX": ["9", "9", "9"]}))
-    np.testing.assert_array_equal(both.known_shifts_px, expected * [1, 0])
+    # Å where both stand
+    both = {"rlnOriginXAngst": x, "rlnOriginYAngst": y, "rlnOriginX": ["9", "9", "9"]}
+    np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, both)).known_shifts_px, expected)
 
 
 def test_centred_by_its_origin_the_particle_stands_in_the_centre(tmp_path: Path) -> None:
@@ -78,16 +80,31 @@ def test_no_origin_and_origins_of_zero_are_none(tmp_path: Path, zero: str) -> No
 
 
 def test_origins_that_cannot_be_used(tmp_path: Path) -> None:
-    path = blob_stack(tmp_path, {"rlnOriginXAngst": ["0", "3", "0"]}, optics=False)
+    path = blob_stack(tmp_path, {f"rlnOrigin{axis}Angst": ["0", "3", "0"] for axis in "XY"}, optics=False)
     with pytest.raises(InputError, match=r"_rlnOriginXAngst is in Å, and the pixel size is not known; add _rln"):
         open_stack(path)
     path = blob_stack(tmp_path, {"rlnOriginX": ["0", "1", "0"], "rlnOriginY": ["0", "-9", "12"]})
     message = r"a\.star: data_particles: row 2: the origin \(1, -9\) px lies outside the box of 16 px \(2 such rows\)"
     with pytest.raises(InputError, match=message):
         open_stack(path)
-    path = blob_stack(tmp_path, {"rlnOriginX": ["0", "nan", "0"]})
+    path = blob_stack(tmp_path, {"rlnOriginX": ["0", "nan", "0"], "rlnOriginY": ["0"] * 3})
     with pytest.raises(InputError, match=r"row 2, _rlnOriginX: 'nan' is not a finite number"):
         open_stack(path)
+
+
+@pytest.mark.parametrize("unit", ["Angst", ""])
+@pytest.mark.parametrize(("axis", "other"), ["XY", "YX"])
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_half_an_origin_is_refused(tmp_path: Path, unit: str, axis: str, other: str, value: str) -> None:
+    columns = {f"rlnOrigin{axis}{unit}": [value] * 3}
+    if unit:  # an axis in px does not make up for one in Å
+        columns[f"rlnOrigin{other}"] = ["1"] * 3
+    message = (
+        rf"a\.star: data_particles: there is a column _rlnOrigin{axis}{unit} but no _rlnOrigin{other}{unit}, and an "
+        "origin has both; add the missing column, or remove the other"
+    )
+    with pytest.raises(InputError, match=message):
+        open_stack(blob_stack(tmp_path, columns))
 
 
 @pytest.mark.skipif(shutil.which("relion_stack_create") is None, reason="RELION is not installed")
@@ -129,6 +146,38 @@ def test_denoised_images_are_centred_and_the_way_there_is_kept(tmp_path: Path) -
     back = {"rlnOriginXAngst": written.texts("mfvdmSourceOriginXAngst"),
             "rlnOriginYAngst": written.texts("mfvdmSourceOriginYAngst")}  # fmt: skip
     np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, back)).known_shifts_px, found)
+
+
+@pytest.mark.parametrize("optics", [True, False])
+def test_origins_found_are_written_beside_the_images_of_the_input(tmp_path: Path, optics: bool) -> None:
+    columns = {"rlnOriginX": ["-3", "0", "2"], "rlnOriginY": ["2", "0", "-1"]}
+    stack = open_stack(blob_stack(tmp_path, columns, optics=optics))
+    found = np.array([[3.25, -2.0], [0.0, 0.0], [-1.5, 1.0]])
+    write_centred_star(tmp_path / "centred.star", stack, found)
+    again = open_stack(tmp_path / "centred.star")
+    np.testing.assert_array_equal(again.known_shifts_px, found)
+    np.testing.assert_array_equal(again.read(np.arange(3)), stack.read(np.arange(3)))
+    assert stack.star is not None
+    assert again.star is not None
+    kept, written = (find_particles(star).particles for star in (stack.star, again.star))
+    unit = "Angst" if optics else ""
+    assert set(written.columns) - set(kept.columns) == ({"rlnOriginXAngst", "rlnOriginYAngst"} if optics else set())
+    assert float(written.texts(f"rlnOriginX{unit}")[0]) == pytest.approx(-3.25 * (PIXEL_SIZE if optics else 1))
+
+
+def test_origins_that_cannot_be_written(tmp_path: Path) -> None:
+    stack = open_stack(blob_stack(tmp_path, {}))
+    with pytest.raises(ParameterError, match=r"shifts_px must be finite numbers of shape \(3, 2\), x and y"):
+        write_centred_star(tmp_path / "c.star", stack, np.zeros((2, 2)))
+    with pytest.raises(ParameterError, match=r"has no table to write origins in; give one read from a STAR file"):
+        write_centred_star(tmp_path / "c.star", ParticleStack.from_array(np.zeros((3, 8, 8))), np.zeros((3, 2)))
+
+
+def test_origins_in_angstrom_need_a_pixel_size(tmp_path: Path) -> None:
+    path = blob_stack(tmp_path, {})
+    path.write_text(path.read_text().replace("_rlnImagePixelSize", "_rlnOther"))
+    with pytest.raises(ParameterError, match="the pixel size is not known, but origins are in Å; give one"):
+        write_centred_star(tmp_path / "c.star", open_stack(path), np.zeros((3, 2)))
 
 
 def test_without_shifts_the_origins_stay(tmp_path: Path) -> None:

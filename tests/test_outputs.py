@@ -356,7 +356,9 @@ def test_what_optics_need_is_taken_from_particles_or_marked(tmp_path: Path) -> N
     assert blocks["optics"].texts("rlnVoltage") == ["200", "120", "300.0"]  # no particle is in group 3
     assert blocks["optics"].texts("rlnOpticsGroupName") == [f"opticsGroup{i}_denoised" for i in (2, 1, 3)]
     assert blocks["optics"].texts("rlnImageSize") == ["4"] * 3
-    (tmp_path / "a.star").write_text(star_text({"x": {"rlnImageName": ["1@x.mrcs"], "rlnOriginX": ["2"]}}))
+    (tmp_path / "a.star").write_text(
+        star_text({"x": {"rlnImageName": ["1@x.mrcs"], "rlnOriginX": ["2"], "rlnOriginY": ["0"]}})
+    )
     with pytest.warns(MfvdmWarning, match=r"b\.star: the pixel size is not known and is written as 1 Å; correct"):
         write_denoised_star(tmp_path / "b.star", open_stack(tmp_path / "a.star"))
     blocks = read_star(tmp_path / "b.star").blocks

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from mfvdm_fast.errors import InputError, MfvdmWarning, OutputError, ParameterEr
 from mfvdm_fast.imaging.ctf import evaluate_ctf_2d, make_ctf
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
-from mfvdm_fast.params import DenoiseParams, preset
+from mfvdm_fast.params import USED_BY, DenoiseParams, preset, settle, settle_size, uses
 from mfvdm_fast.pipeline import denoise
 from mfvdm_fast.prepare import allocate, sample_rows
 from mfvdm_fast.result import DenoiseResult
@@ -86,15 +88,27 @@ def test_matching_finds_purer_neighbours_and_better_images() -> None:
     shares = [evaluate_neighbors(found.neighbors, noisy.rotations).fraction_within(20) for found in (before, after)]
     assert shares[1] > shares[0]
     assert psnr(after, clean) > psnr(before, clean)
-    assert before.log_likelihood is None
+    assert (before.log_likelihood, before.score, before.junk) == (None, None, None)
     assert after.log_likelihood is not None
     assert after.log_likelihood.min() > 0  # particles all of them
+    assert after.junk is not None
+    assert after.junk.mean() < 0.01
+
+
+def test_every_kind_of_junk_gets_low_scores() -> None:
+    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
+    score = denoise(noisy, preset("default", n_matchings=1)).score
+    assert score is not None
+    good = np.sort(score[noisy.junk_kind == 0])
+    areas = [1 - np.searchsorted(good, score[noisy.junk_kind == kind]).mean() / len(good) for kind in (1, 2, 3)]
+    assert min(areas) > 0.85, areas
 
 
 def test_the_default_beats_the_published_method_and_the_wiener_filter(
     simulated: SimulatedStack, clean: np.ndarray, result: DenoiseResult, published: DenoiseResult
 ) -> None:
-    wiener = denoise(simulated, replace(PARAMS, method="cwf"))
+    wiener = denoise(simulated, preset(method="cwf"))
     assert wiener.neighbors is wiener.initial_neighbors is None
     assert psnr(result, clean) > max(psnr(published, clean), psnr(wiener, clean))
 
@@ -129,7 +143,9 @@ def test_a_full_temporary_folder_is_an_error_and_no_crash(monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(OutputError, match=r"no room for 80 MB of coefficients \(No space left on device\).*set TMPDIR"):
+    with pytest.raises(
+        OutputError, match=r"no room for 77 MiB of coefficients \(No space left on device\).*set TMPDIR"
+    ):
         allocate(1000, 10_000, keep=False)
 
 
@@ -298,7 +314,7 @@ def test_a_radius_beyond_the_box_is_refused(simulated: SimulatedStack) -> None:
 
 
 def test_too_little_memory_is_refused_before_any_work(simulated: SimulatedStack) -> None:
-    with pytest.raises(ParameterError, match="of memory, but --max-memory allows 1 MB"):
+    with pytest.raises(ParameterError, match="of memory, but --max-memory allows 1 MiB"):
         denoise(simulated, PARAMS, max_memory_bytes=10**6)
 
 
@@ -338,6 +354,42 @@ def test_presets_and_their_errors() -> None:
         preset("paper", neighbours=9)
 
 
+def test_parameters_without_effect_are_refused() -> None:
+    assert set(USED_BY) <= {field.name for field in fields(DenoiseParams)}
+    other = {"refine": True, "solver": "eigsh", "spectral_filter": "λ"}
+    for method in ("graph_map", "spectral", "cwf"):
+        for name in USED_BY:
+            change = {"method": method, name: other.get(name, 3)}
+            if uses(method, name):
+                assert getattr(DenoiseParams(**change), name) == getattr(preset(**change), name) == change[name]
+                continue
+            for make in (DenoiseParams, preset, partial(preset, "paper")):
+                text = f"{name} has no effect with the method '{method}', got {change[name]!r}: leave it out, or take"
+                with pytest.raises(ParameterError, match=re.escape(text)):
+                    make(**change)
+    with pytest.raises(ParameterError, match="n_frequencies has no effect with the method 'cwf', got 10"):
+        preset(method="cwf", n_frequencies=10)  # the default, but asked for
+    assert preset("paper", method="cwf") == DenoiseParams(method="cwf")  # what the preset sets nobody asked for
+    assert preset("paper", method="graph_map") == DenoiseParams(refine=True, n_neighbors=50)
+
+
+@pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])
+def test_settled_parameters_stay_valid(params: DenoiseParams) -> None:
+    settled = settle(settle_size(params, 1000), 0.0)
+    assert (settled.n_neighbors is None) == (params.method == "cwf")
+    assert settled.n_matchings == (2 if params.method == "graph_map" else None)
+    assert settled.refine is (None if params.method == "cwf" else True)
+    assert replace(settled, seed=1).seed == 1
+    assert settle(settle_size(settled, 1000), 1.0) == settled
+
+
+def test_the_wiener_filter_alone_takes_any_number_of_particles_but_one(simulated: SimulatedStack) -> None:
+    images, params = simulated.read(np.arange(4)), preset(method="cwf")
+    assert np.isfinite(denoise(ParticleStack.from_array(images), params, threads=1).images()).all()
+    with pytest.raises(InputError, match="the stack has a single particle, of which nothing can be learnt: use more"):
+        denoise(ParticleStack.from_array(images[:1]), params)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -369,3 +421,20 @@ def test_two_particles_can_have_no_neighbours_worth_asking_for() -> None:
     stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(2, 20, 20)))
     with pytest.raises(InputError, match=r"are asked for each: use more particles$"):
         denoise(stack)
+
+
+@pytest.mark.parametrize("params", [replace(PARAMS, n_matchings=2, refine=True), PAPER, preset(method="cwf")])
+def test_every_stage_reports_its_end(params: DenoiseParams) -> None:
+    heard: dict[str, list[tuple[int, int]]] = {}
+    stack = simulate_stack(synthetic_particle(24), PIXEL_SIZE, 100, SimulationSettings(snr=0.5), seed=1)
+    denoise(stack, params, threads=1, progress=lambda stage, *count: heard.setdefault(stage, []).append(count))
+    assert ("templates" in heard) == (params.method == "graph_map")
+    for stage, counts in heard.items():
+        assert counts[0][0] == 0, stage
+        assert counts[-1][0] == counts[-1][1], stage
+        starts = [i for i, (done, _) in enumerate(counts) if done == 0]
+        for i in starts[1:]:  # a round ends before the next
+            assert counts[i - 1][0] == counts[i - 1][1], stage
+        assert all(done <= total for done, total in counts)
+    rounds = [done for done, _ in heard.get("templates", [])].count(0)
+    assert rounds == (params.n_matchings or 0)

@@ -217,6 +217,8 @@ def test_shift_and_contrast_have_the_spread_asked_for() -> None:
         (SimulationSettings(snr=np.nan), 5, "snr must be above 0; .* got nan"),
         (SimulationSettings(n_defocus_groups=0), 5, "n_defocus_groups must be at least 1; or set ctf=False, got 0"),
         (SimulationSettings(defocus_min_angstrom=5e4), 5, r"defocus_min_angstrom must be at most .* \(40000\); swap"),
+        (SimulationSettings(defocus_min_angstrom=np.nan), 5, "defocus_min_angstrom must be a finite number, got nan;"),
+        (SimulationSettings(defocus_max_angstrom=np.inf), 5, "defocus_max_angstrom must be a finite number, got inf;"),
         (SimulationSettings(shift_std_px=-1), 5, "shift_std_px must be 0 px or more; 0 centres every particle, got -1"),
         (SimulationSettings(contrast_std=-1), 5, "contrast_std must be 0 or more; 0 gives equal contrast, got -1"),
         (SimulationSettings(noise_falloff=0), 5, "noise_falloff must be above 0; 1 is white noise, .* got 0"),

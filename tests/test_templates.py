@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mfvdm_fast.records import FrequencyGraph, SteerableCoefficients
 from mfvdm_fast.restore import graph_map, templates
 from mfvdm_fast.restore.amplitudes import fit_amplitudes
 from mfvdm_fast.restore.graph_map import class_grams, scaled_eigenbasis
-from mfvdm_fast.restore.templates import split_in_halves, template_features
+from mfvdm_fast.restore.templates import TemplateFeatures, fit_templates, split_in_halves
 from mfvdm_fast.restore.wiener import (
     Observation,
     estimate_covariance,
@@ -28,6 +29,12 @@ from .reference.templates import log_likelihood
 from .test_graph_map import OFFSETS, N, smooth, solver
 
 HALF = split_in_halves(N, seed=4)
+
+
+def template_features(
+    coefs: SteerableCoefficients, seen: Observation, *args: Any, **kwargs: Any
+) -> list[TemplateFeatures]:
+    return fit_templates(coefs, seen, *args, **kwargs).features(coefs, seen)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,11 @@ def test_features_give_the_log_likelihood(
                 expected = log_likelihood(coefs.packed[i], x[j], h, seen.noise_power, OFFSETS, turn)
                 found = score(side.observed.packed[row], side.templates.packed[j], side.observed.offsets, turn)
                 assert found + side.baseline[row] == pytest.approx(expected, abs=2e-3 * (1 + abs(expected)))
+        chosen = np.arange(len(side.particles)) % 3
+        for row, power in list(enumerate(side.power(chosen)))[:12]:
+            i, j = side.particles[row], chosen[row]
+            of_empty = (0 * coefs.packed[i], x[j], seen.transfer[seen.group[i]], seen.noise_power, OFFSETS, turn)
+            assert power == pytest.approx(-2 * log_likelihood(*of_empty), rel=1e-3)
 
 
 def test_a_particle_has_no_part_in_the_templates_it_is_held_against(

@@ -46,6 +46,7 @@ class Outcome:
     tables: dict[str, NeighborTable] = field(default_factory=dict)  # "initial", "final"
     seconds: dict[str, float] = field(default_factory=dict)  # wall-clock per stage
     junk_score: np.ndarray | None = None  # (n,), higher for junk, where the method gives one
+    shifts_px: np.ndarray | None = None  # (n, 2), by which the restored images were moved, where the method finds them
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def _preset(name: str, **changes: Any) -> Method:
         result = denoise(job.stack, preset(name, **changes), threads=job.threads)
         cpu = time.process_time() - start
         tables = {"initial": result.initial_neighbors, "final": result.neighbors}
-        junk = None if result.log_likelihood is None else -result.log_likelihood
-        return Outcome(result.images, cpu, tables, dict(result.seconds), junk)
+        junk = None if result.score is None else -result.score
+        return Outcome(result.images, cpu, tables, dict(result.seconds), junk, result.shifts_px)
 
     return run
 

@@ -23,7 +23,7 @@ from cells import CELLS, SYMMETRIC, TABLES, simulate
 from methods import METHODS, PEERS, Job, Outcome, missing
 
 from mfvdm_fast import ParticleStack
-from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
+from mfvdm_fast.metrics import centre_images, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
 from mfvdm_fast.records import Images, IndexArray, NeighborTable
 from mfvdm_fast.simulate import SimulatedStack
 from mfvdm_fast.threads import resolve_threads
@@ -73,7 +73,11 @@ def run_cell(name: str, seed: int, methods: list[str], args: argparse.Namespace,
 def score(outcome: Outcome, truth: SimulatedStack, rows: IndexArray, data_range: float, views: bool) -> dict[str, Any]:
     """Everything that the tables need of one run; images over the range of the clean stack, without any fit."""
     restored = (outcome.read(block) for block in _blocks(rows))
-    found: dict[str, Any] = asdict(evaluate_images(_clean(truth, rows), restored, data_range))
+    clean = _clean(truth, rows, outcome.shifts_px)
+    found: dict[str, Any] = asdict(evaluate_images(clean, restored, data_range))
+    if truth.shifts_px.any():
+        left = truth.shifts_px - (0 if outcome.shifts_px is None else outcome.shifts_px)
+        found["shift_left_px"] = float(np.sqrt(np.square(left[~truth.junk]).mean()))
     found |= {"cpu_s": outcome.cpu_s, "seconds": outcome.seconds}
     if views:
         found["neighbors"] = {name: _neighbor_scores(table, truth) for name, table in outcome.tables.items()}
@@ -106,8 +110,11 @@ def _area(junk: np.ndarray, good: np.ndarray) -> float:
     return float(below.mean() / len(good))
 
 
-def _clean(truth: SimulatedStack, rows: IndexArray) -> Iterator[Images]:
-    return (truth.read_clean(block) for block in _blocks(rows))
+def _clean(truth: SimulatedStack, rows: IndexArray, shifts_px: np.ndarray | None = None) -> Iterator[Images]:
+    """Clean images, moved as the restored ones were."""
+    for block in _blocks(rows):
+        images = truth.read_clean(block)
+        yield images if shifts_px is None else centre_images(images, shifts_px[block])
 
 
 def _blocks(rows: IndexArray) -> Iterator[IndexArray]:

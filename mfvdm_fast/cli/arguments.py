@@ -33,7 +33,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of a size such as ``1500M`` or ``2G`` (of 1024); ParameterError for anything else.
+    """Bytes of a size such as ``1500M`` or ``2G`` (MiB and GiB, of 1024); ParameterError for anything else.
 
     >>> parse_memory("1.5K")
     1536

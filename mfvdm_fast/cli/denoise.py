@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..budget import Budget, predict
 from ..errors import InputError, OutputError
+from ..io.centred_star import write_centred_star
 from ..io.denoised_star import write_denoised_star
 from ..io.mrc import MrcStackWriter
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
@@ -29,6 +30,7 @@ from .truth import Truth, open_truth
 
 FILES = {
     **OUTPUT_FILES,
+    "centred.star": "the input table with the origins found: rlnOriginX/YAngst centre the observed images",
     "initial_neighbors.npz": "the same of the first search (affinity is the correlation of two images)",
     "eigenvalues.json": "eigenvalues of the neighbour graph, by angular frequency",
     "contact_sheet.png": "some particles before and after",
@@ -37,6 +39,7 @@ _SHEET_COLUMNS = 8
 # Options that set a parameter of the same name.
 _PARAMETERS = (
     "method",
+    "centre",
     "n_matchings",
     "n_restoration_eigenvectors",
     "n_neighbors",
@@ -77,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="particles: .star, .mrcs or .mrc")
     add_output(parser)
     add_threads(parser)
-    parser.add_argument("--max-memory", metavar="SIZE", help="stay below this much memory, such as 1500M or 2G")
+    parser.add_argument("--max-memory", metavar="SIZE",
+        help="stay below this much memory, such as 1500M or 2G; M and G are MiB and GiB")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show memory, time and disk needed, write nothing")
     parser.add_argument("--project-dir", metavar="DIR", type=Path, help="folder where the paths in the STAR file start")
     parser.add_argument("--invert", action="store_true", help="the protein is black: multiply the images by -1")
@@ -89,6 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", metavar="NAME",
         help="graph_map, spectral (the paper's filter) or cwf (covariance Wiener filter, without neighbours); "
         f"default: {default.method}")  # fmt: skip
+    add("--centre", action=argparse.BooleanOptionalAction, default=None,
+        help="find where particles stand and bring them to the centre (default: where they stand off it)")  # fmt: skip
     add("--matchings", dest="n_matchings", metavar="N", type=int,
         help="times that particles are matched with restorations (default: 1 or 2, as the data ask)")  # fmt: skip
     add("--restoration-eigenvectors", dest="n_restoration_eigenvectors", metavar="M", type=int,
@@ -185,8 +191,10 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
         "denoised": result.images(rows),
     }
     if job.truth is not None:
-        sheet["truth"] = job.truth.read_clean(rows)
-    write_contact_sheet(out.path("contact_sheet.png"), sheet, [f"{row + 1}" for row in rows])
+        sheet["truth"] = replace(job.truth, centres_px=result.shifts_px).read_clean(rows)
+    junk = np.zeros(n, bool) if result.junk is None else result.junk
+    titles = [f"{row + 1}{' (junk)' if junk[row] else ''}" for row in rows]
+    write_contact_sheet(out.path("contact_sheet.png"), sheet, titles)
 
 
 def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
@@ -195,9 +203,12 @@ def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
         job.stack,
         _name_for_star(job),
         result.ctf_corrected,
-        job.stack.known_shifts_px,
-        result.log_likelihood,
+        result.shifts_px,
+        result.score,
+        result.junk,
     )
+    if result.params.centre and result.shifts_px is not None and job.stack.star is not None:
+        write_centred_star(out.path("centred.star"), job.stack, result.shifts_px)
     if result.neighbors is not None:
         _write_table(out.path("neighbors.npz"), result.neighbors)
     if result.initial_neighbors is not None and result.initial_neighbors is not result.neighbors:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io.stack import open_stack
+from ..io.particle_table import find_particles
+from ..io.stack import ParticleStack, open_stack
 from ..metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
-from ..records import Images, NeighborTable
+from ..records import BoolArray, FloatArray, Images, NeighborTable
 from .arguments import row_chunks
 from .truth import Truth, open_truth
 
 _TABLES = {"initial": "initial_neighbors.npz", "final": "neighbors.npz"}
+_SCORE, _FLAG = "rlnLogLikeliContribution", "mfvdmJunk"
 _CLOSE_VIEW_DEG, _CLOSE_ANGLE_DEG = 10.0, 5.0
 
 
@@ -55,6 +57,8 @@ def evaluate_folder(folder: Path, truth_folder: Path) -> dict[str, Any]:
     return {
         "n_particles": len(truth.particles),
         "n_junk": denoised.n_particles - len(truth.particles),
+        "centres": _centre_scores(truth),
+        "junk": _junk_scores(denoised, truth),
         "neighbors": {name: _neighbor_scores(path, truth) for name, path in tables.items()},
         "images": _image_scores(truth, denoised.read),
     }
@@ -80,6 +84,42 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
         "mean_view_error_deg": float(view.mean()),
         "in_plane_below_5_deg": float((close < _CLOSE_ANGLE_DEG).mean()) if close.size else 0.0,
     }
+
+
+def _centre_scores(truth: Truth) -> dict[str, float] | None:
+    """Shifts of the particles and what is left of them, in px, rms of each coordinate; None without shifts."""
+    left = truth.centre_errors_px
+    if truth.shifts_px is None or left is None:
+        return None
+    pairs = {"shift_px": truth.shifts_px[truth.rows], "left_px": left}
+    return {name: float(np.sqrt(np.square(shifts[truth.particles]).mean())) for name, shifts in pairs.items()}
+
+
+def _junk_scores(denoised: ParticleStack, truth: Truth) -> dict[str, float] | None:
+    """How well the score tells junk from particles; None where there is no junk or no score."""
+    table = None if denoised.star is None else find_particles(denoised.star).particles
+    junk = truth.junk[truth.rows]
+    if table is None or not junk.any() or any(name not in table for name in (_SCORE, _FLAG)):
+        return None
+    score, flagged = table.floats(_SCORE), table.floats(_FLAG) > 0
+    hits = int((flagged & junk).sum())
+    return {
+        "area_under_roc": area_under_roc(score, junk),
+        "flagged": int(flagged.sum()),
+        "precision": hits / max(1, int(flagged.sum())),
+        "recall": hits / int(junk.sum()),
+    }
+
+
+def area_under_roc(score: FloatArray, junk: BoolArray) -> float:
+    """Chance that a good particle has a larger score than junk; ties count half.
+
+    >>> area_under_roc(np.array([3.0, 1.0, 2.0]), np.array([False, True, True]))
+    1.0
+    """
+    good = np.sort(score[~junk])
+    below = np.searchsorted(good, score[junk], side="left") + np.searchsorted(good, score[junk], side="right")
+    return 1 - float(below.mean()) / (2 * len(good))
 
 
 def _image_scores(truth: Truth, read_denoised: Callable[[Any], Images]) -> dict[str, dict[str, float]]:
@@ -115,6 +155,15 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
     lines.append(f"{'images':<12} {'relMSE':>7} {'PSNR (dB)':>11} {'SSIM':>11}")
     for name, row in scores["images"].items():
         lines.append(f"  {name:<10} {row['relative_mse']:>7.3f} {row['psnr_db']:>11.2f} {row['ssim']:>11.3f}")
+    if scores["centres"] is not None:
+        shift, left = scores["centres"]["shift_px"], scores["centres"]["left_px"]
+        lines.append(f"centres: {shift:.2f} px off the middle (rms, each of x and y), of which {left:.2f} px are left")
+    found = scores["junk"]
+    if found is not None:
+        lines.append(
+            f"junk: area under ROC {found['area_under_roc']:.3f}; {found['flagged']} flagged, precision "
+            f"{found['precision']:.1%}, recall {found['recall']:.1%}"
+        )
     junk = f" ({scores['n_junk']} of junk left out)" if scores["n_junk"] else ""
     lines.append(
         f"{scores['n_particles']} particles{junk}, "

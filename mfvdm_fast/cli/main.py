@@ -106,7 +106,10 @@ def _parse(arguments: list[str], options: dict[str, str]) -> argparse.Namespace:
             module = import_module(f".{name}", __package__)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-            options.update({a.dest: a.option_strings[-1] for a in command._actions if a.option_strings})
+            words = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+            for action in command._actions:  # --refine and --no-refine set one parameter: the one that was typed
+                names = action.option_strings
+                options.update({action.dest: next((o for o in names if o in words), names[-1])} if names else {})
     return parser.parse_args(arguments)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checks import SMALLEST_BOX
 from ..errors import InputError, ParameterError
 from ..imperfections import DefocusList
 from ..io.mrc import MrcStackWriter, read_header, read_run
@@ -23,7 +25,7 @@ from ..synthetic import SHAPES, check_volume, resize_volume, synthetic_particle
 from ..threads import resolve_threads
 from .arguments import add_output, add_threads, row_chunks
 from .defocus_file import read_defocus_list
-from .truth import CLEAN, PARTICLES, TRUTH
+from .truth import CLEAN, MARK, PARTICLES, TRUTH
 
 STAR, SETTINGS = "particles.star", "simulation.json"
 FILES = {
@@ -47,6 +49,14 @@ class Simulation:
     seed: int = 0
     defocus: DefocusList | None = None
     write_origins: bool = False
+
+    def mark(self) -> str:
+        """16 hexadecimal digits by which the truth knows its particles: others for whatever gives other images."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.volume).tobytes())
+        digest.update(repr((self.pixel_size, self.n_particles, asdict(self.settings), self.seed)).encode())
+        for values in () if self.defocus is None else vars(self.defocus).values():
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +129,8 @@ def _settings(args: argparse.Namespace) -> SimulationSettings:
     if args.defocus_list is not None and not args.ctf:
         raise ParameterError("defocus_list means nothing in images without CTF; leave out one of the two")
     least, most = args.defocus or (default.defocus_min_angstrom, default.defocus_max_angstrom)
+    if not np.isfinite([least, most]).all():
+        raise ParameterError(f"defocus must be two finite numbers in Å, MIN MAX, got {least:g} {most:g}")
     if least > most:
         raise ParameterError(f"defocus must be MIN MAX with MIN at most MAX, got {least:g} {most:g}")
     groups = default.n_defocus_groups if args.n_defocus_groups is None else args.n_defocus_groups
@@ -154,8 +166,9 @@ def run_simulation(job: Simulation, what: dict[str, Any], output: Path, overwrit
                     noisy.write(stack.read(rows))
                     clean.write(stack.read_clean(rows))
                     progress("simulate", int(rows[-1]) + 1, n)
-        write_star(out.path(STAR), star_file(stack, settings, write_origins=job.write_origins))
-        np.savez(out.path(TRUTH), **_truth(stack, settings))
+        mark = job.mark()
+        write_star(out.path(STAR), star_file(stack, settings, mark=mark, write_origins=job.write_origins))
+        np.savez(out.path(TRUTH), **_truth(stack, settings), simulation=mark)
         write_manifest(out.path(SETTINGS), what)
     groups = settings.n_defocus_groups if job.defocus is None else len(job.defocus)
     ctf = f"{groups} defocus groups" if settings.ctf else "no CTF"
@@ -167,9 +180,12 @@ def run_simulation(job: Simulation, what: dict[str, Any], output: Path, overwrit
     ]
 
 
-def star_file(stack: SimulatedStack, settings: SimulationSettings, *, write_origins: bool = False) -> StarFile:
+def star_file(
+    stack: SimulatedStack, settings: SimulationSettings, *, mark: str | None = None, write_origins: bool = False
+) -> StarFile:
     """The table of a simulated stack, as RELION 3.1 writes it; without CTF columns when there is no CTF.
 
+    The ``mark`` of the simulation goes to the optics group, where it stays when the particles are denoised.
     ``write_origins`` adds the true shifts as RELION's origins, which bring the particle to the centre of the box.
     """
     optics = StarTable("optics")
@@ -182,6 +198,7 @@ def star_file(stack: SimulatedStack, settings: SimulationSettings, *, write_orig
         "rlnImagePixelSize": repr(stack.pixel_size),
         "rlnImageSize": str(stack.box_size),
         "rlnImageDimensionality": "2",
+        **({} if mark is None else {MARK: mark}),
     }.items():
         optics = optics.with_column(name, [value])
     n = stack.n_particles
@@ -221,6 +238,8 @@ def _volume(path: str | None, box_size: int | None, pixel_size: float | None, sh
     """The density (L, L, L) in the box asked for, and the pixel size in that box."""
     if pixel_size is not None and not pixel_size > 0:
         raise ParameterError(f"pixel_size must be above 0 Å, got {pixel_size:g}")
+    if box_size is not None:
+        _check_box(box_size, "")
     if path is None:
         box_size = _BUILT_IN_BOX if box_size is None else box_size
         return synthetic_particle(box_size, shape=shape), _BUILT_IN_PIXEL if pixel_size is None else pixel_size
@@ -235,4 +254,16 @@ def _volume(path: str | None, box_size: int | None, pixel_size: float | None, sh
         density = check_volume(density)
     except ParameterError as error:
         raise InputError(f"{path}: {error}") from error
-    return (density, pixel_size) if box_size is None else resize_volume(density, pixel_size, box_size)
+    if box_size is not None:
+        return resize_volume(density, pixel_size, box_size)
+    _check_box(len(density), f", the box of {path}")
+    return density, pixel_size
+
+
+def _check_box(box_size: int, origin: str) -> None:
+    """Nothing is simulated that ``denoise`` would refuse."""
+    if box_size < SMALLEST_BOX:
+        raise ParameterError(
+            f"box_size must be at least {SMALLEST_BOX} px, which are needed to see a particle, got {box_size}{origin}; "
+            f"{_BUILT_IN_BOX} is a good size"
+        )

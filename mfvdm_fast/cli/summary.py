@@ -16,7 +16,7 @@ from ..result import DenoiseResult
 if TYPE_CHECKING:
     from .denoise import Job
 
-CHOSEN = ("n_neighbors", "refine", "n_matchings")  # by the data, where not given
+CHOSEN = ("n_neighbors", "refine", "centre", "n_matchings")  # by the data, where not given
 
 
 def count_ctfs(ctf: CtfParameters | None) -> int:
@@ -47,6 +47,8 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "n_components": list(result.pca.n_components),
         "ctf_corrected": result.ctf_corrected,
         "n_ctfs": count_ctfs(stack.ctf),
+        "shift_px": None if result.shifts_px is None else float(np.sqrt(np.square(result.shifts_px).mean())),
+        "n_junk": None if result.junk is None else int(result.junk.sum()),
         "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
@@ -91,9 +93,27 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
         "neighbours": _neighbours(job.params, numbers["chosen"]),
+        "centres": _centres(numbers),
+        "junk": _junk(numbers["n_junk"], job.stack.n_particles),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
+
+
+def _centres(numbers: dict[str, Any]) -> str:
+    """Where the particles stood."""
+    shift, found = numbers["shift_px"], numbers["chosen"]["centre"]
+    if shift is None:
+        return "in the middle of the boxes" if found is False else "taken to be in the middle of the boxes"
+    source = "found from the images" if found else "given by the input"
+    return f"{shift:.2f} px (rms, each of x and y) off the middle, {source}; moved there (mfvdmSourceOriginX/YAngst)"
+
+
+def _junk(count: int | None, n_particles: int) -> str:
+    """How many images are flagged, and where."""
+    if count is None:
+        return "not looked for: that takes matching (--preset default)"
+    return f"{count} images ({count / n_particles:.1%}) are likely no good particles (mfvdmJunk in denoised.star)"
 
 
 def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:

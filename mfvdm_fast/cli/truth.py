@@ -17,6 +17,7 @@ from ..metrics import centre_images
 from ..records import BoolArray, FloatArray, Images, IndexArray
 
 TRUTH, CLEAN, PARTICLES = "truth.npz", "clean.mrcs", "particles.mrcs"
+MARK = "mfvdmSimulation"  # the column of the optics table that says which simulation the particles are of
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,21 @@ class Truth:
     noisy: ParticleStack
     rows: IndexArray
     junk: BoolArray  # (N,)
+    mark: str | None = None  # of the simulation
+    shifts_px: FloatArray | None = None  # (N, 2): where the particles stand
     centres_px: FloatArray | None = None  # (n, 2): where the particles stood that were centred before denoising
 
     def read_clean(self, at: IndexArray) -> Images:
         """Clean images of the particles ``at`` among the rows at hand, centred where the denoised ones are."""
         images = self.clean.read(self.rows[at])
         return images if self.centres_px is None else centre_images(images, self.centres_px[at])
+
+    @property
+    def centre_errors_px(self) -> FloatArray | None:
+        """(n, 2): where the particles stand, from where they were taken to; None when all stand in the middle."""
+        if self.shifts_px is None or not self.shifts_px.any():
+            return None
+        return self.shifts_px[self.rows] - (0.0 if self.centres_px is None else self.centres_px)
 
     @property
     def particles(self) -> IndexArray:
@@ -57,7 +67,8 @@ class Truth:
     def _choose(self, stack: ParticleStack, columns: Sequence[str]) -> Truth:
         if stack.box_size != self.clean.box_size:
             self._refuse(f"images of {self.clean.box_size} px", f"images of {stack.box_size} px")
-        table = None if stack.star is None else find_particles(stack.star).particles
+        found = None if stack.star is None else find_particles(stack.star)
+        table = None if found is None else found.particles
         column = None if table is None else next((name for name in columns if name in table), None)
         if table is None or column is None:  # a stack without a table is taken in its order
             if stack.n_particles != len(self.rotations):
@@ -70,6 +81,11 @@ class Truth:
         rows = np.array([int(number) - 1 for number, _, _ in names], np.int64)
         if rows.max() >= len(self.rotations):
             self._refuse(f"{len(self.rotations)} particles", f"number {rows.max() + 1}")
+        optics = None if found is None else found.used_optics()
+        marks = [] if optics is None or MARK not in optics else optics.texts(MARK)
+        other_mark = next((mark for mark in marks if mark != self.mark), None)
+        if self.mark is not None and other_mark is not None:
+            self._refuse(f"the mark {self.mark}", f"{other_mark} (_{MARK}), so they are of another simulation")
         return replace(self, rows=rows)
 
     def _refuse(self, truth: str, particles: str) -> None:
@@ -90,6 +106,8 @@ def open_truth(path: str | os.PathLike[str]) -> Truth:
         with np.load(folder / TRUTH, allow_pickle=False) as content:
             rotations = np.asarray(content["rotations"], np.float64)
             junk = np.asarray(content["junk"]) if "junk" in content else np.zeros(len(rotations), bool)
+            mark = str(content["simulation"]) if "simulation" in content else None
+            shifts = np.asarray(content["shifts_px"], np.float64) if "shifts_px" in content else None
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder / TRUTH}: cannot be read ({error}); simulate again") from error
     clean, noisy = open_stack(folder / CLEAN), open_stack(folder / PARTICLES)
@@ -98,4 +116,4 @@ def open_truth(path: str | os.PathLike[str]) -> Truth:
             f"{folder}: {TRUTH}, {CLEAN} and {PARTICLES} hold {len(rotations)}, {clean.n_particles} and "
             f"{noisy.n_particles} particles, which must be equal; simulate again"
         )
-    return Truth(folder, rotations, clean, noisy, np.arange(len(rotations)), junk)
+    return Truth(folder, rotations, clean, noisy, np.arange(len(rotations)), junk, mark, shifts)

@@ -23,11 +23,14 @@ log = logging.getLogger(__name__)
 ROUNDED_TO = 16  # numbers of vectors: what registers hold
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
-EDGE = 0.8  # of the way from the lower end of the spectrum to the smallest wanted
+# A filter ends at 1 - REST / degree of the way from the lower end of the spectrum to the smallest wanted: the higher
+# its degree the steeper it is, and the closer it may come. What lies between the two is mixed into what is wanted.
+REST = 0.8
 LARGEST_EDGE = 0.999  # of a filter: many components give the eigenvalue 1 more often than there are vectors
 # Growth of the leading eigenvector within one filter: beside it the others must keep their place in float32, all the
-# more in random vectors, of which each holds all eigenvectors.
-MAX_GROWTH, MAX_GROWTH_OF_RANDOM = 1e5, 1e3
+# more in vectors of which each holds all eigenvectors, as random ones and products do. The degree follows from it: the
+# larger the stack, the more eigenvalues crowd below 1, the less the leading grows, and the steeper a filter may be.
+MAX_GROWTH, MAX_GROWTH_OF_MIXED = 1e4, 1e3
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class SolverOptions:
 
     method: str = "chebyshev"  # or "eigsh", the reference
     tolerance: float = 5e-3  # on |S u - lambda u|, with |S| <= 1
-    degree: int = 10  # of the Chebyshev filter
+    degree: int = 10  # of the Chebyshev filter, at most
     max_iterations: int = 40
     noise_margin: float = 0.0  # how many times farther from 0 than the lower end of the spectrum an eigenvalue must lie
 
@@ -128,24 +131,25 @@ class _ChebyshevSolver:
         else:
             lower, guess = self._look_at_spectrum()
         smallest = smallest_signal(self.options.noise_margin, lower)
-        growth, edge = MAX_GROWTH_OF_RANDOM, self._edge(lower, max(guess, smallest))
+        growth, wanted = MAX_GROWTH_OF_MIXED, max(guess, smallest)
         start = np.empty((self.n, 0), np.complex64)
         if neighbor is not None and unit is not None and neighbor.k * unit.k and neighbor.k + unit.k == self.k:
-            growth, start = MAX_GROWTH, self._products(neighbor, unit)
+            start = self._products(neighbor, unit)
         lost = False
         for iteration in range(1, self.options.max_iterations + 1):
-            self._filter(self._fill(start, iteration > 1), lower, edge, growth)
+            edge, degree = self._shape_filter(lower, wanted, growth)
+            self.block.filter(self._fill(start, iteration > 1), (edge + lower) / 2, (edge - lower) / 2, degree)
             rotation, ritz = self.block.ritz()
             m = int(np.count_nonzero(ritz[: self.n_wanted] > smallest))
             vectors, residuals = self.block.rotate(rotation[:, :m], ritz[:m])
             worst = float(residuals.max(initial=0.0))
-            log.debug("k=%d iteration %d: edge %.4f, worst residual %.2e", self.k, iteration, edge, worst)
+            log.debug("k=%d iteration %d: edge %.3f, degree %d, residual %.1e", self.k, iteration, edge, degree, worst)
             # Start vectors may depend on one another: fewer directions than wanted are believed the second time only.
             believed, lost = lost or len(ritz) >= self.n_wanted, len(ritz) < self.n_wanted
             if worst <= self.options.tolerance and believed:
                 break
             start = np.concatenate([vectors, self.block.rotate(rotation[:, m:], ritz[m:])[0]], axis=1)
-            growth, edge = MAX_GROWTH, self._edge(lower, max(smallest, ritz[: self.n_wanted][-1]))
+            growth, wanted = MAX_GROWTH, max(smallest, float(ritz[: self.n_wanted][-1]))
         outcome = self._outcome(worst, iteration)
         return Eigenbasis(self.k, ritz[:m], vectors, residuals, iteration, outcome, lower)
 
@@ -162,15 +166,19 @@ class _ChebyshevSolver:
         log.warning("eigenbasis of frequency k = %d: %s", self.k, outcome)
         return outcome
 
-    def _edge(self, lower: float, smallest_wanted: float) -> float:
-        """Where a filter ends. An edge too high loses vectors, one too low only costs time."""
-        return float(np.clip(lower + EDGE * (smallest_wanted - lower), lower + 0.05, LARGEST_EDGE))
+    def _shape_filter(self, lower: float, wanted: float, growth: float) -> tuple[float, int]:
+        """Where the filter ends, and its degree: the steepest that lets the leading eigenvector grow by ``growth``.
 
-    def _filter(self, start: Coefficients, lower: float, edge: float, growth: float) -> None:
-        """A Chebyshev polynomial that stays within [-1, 1] on [lower, edge]; everything above the edge grows."""
-        centre, half = (edge + lower) / 2, (edge - lower) / 2
-        degree = min(self.options.degree, int(np.log(2 * growth) / np.arccosh((1.0 - centre) / half)))
-        self.block.filter(start, centre, half, max(degree, 1))
+        The Chebyshev polynomial stays within [-1, 1] on [lower, edge]; everything above the edge grows. An edge too
+        high loses vectors, one too low leaves those below the wanted ones among them, or costs time.
+        """
+        edge, degree = lower + 0.05, 1
+        for d in range(1, self.options.degree + 1):
+            e = float(np.clip(lower + (1 - REST / d) * (wanted - lower), lower + 0.05, LARGEST_EDGE))
+            if d > 1 and d * np.arccosh((2 - e - lower) / (e - lower)) > np.log(2 * growth):
+                break
+            edge, degree = e, d
+        return edge, degree
 
     def _look_at_spectrum(self) -> tuple[float, float]:
         """A lower bound of the spectrum, and about where the last eigenvalue of the block lies, by Lanczos steps.

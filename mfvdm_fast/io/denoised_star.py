@@ -29,7 +29,8 @@ def write_denoised_star(
     images: str = "denoised.mrcs",
     ctf_corrected: bool = True,
     shifts_px: ArrayLike | None = None,
-    log_likelihood: ArrayLike | None = None,
+    score: ArrayLike | None = None,
+    junk: ArrayLike | None = None,
 ) -> None:
     """Write the table of a denoised stack ``images`` whose image i is particle i of ``stack``.
 
@@ -39,11 +40,11 @@ def write_denoised_star(
     so that no program corrects them again. With ``shifts_px`` (n, 2), the (x, y) from the pixel L // 2 at which the
     centre of each particle stood in the input and from which it was moved to the centre of the denoised image,
     ``rlnOriginXAngst`` and ``rlnOriginYAngst`` are 0, and ``mfvdmSourceOriginXAngst``, ``mfvdmSourceOriginYAngst`` are
-    the origins, in RELION's sense and sign, that centre the image of the input. ``log_likelihood`` (n,) goes to
-    ``rlnLogLikeliContribution``. A RELION 3.0 table is brought into the 3.1 form: optics groups from voltage, spherical
-    aberration and amplitude contrast, origins in Å. Without an input table a minimal one is written. An unknown pixel
-    size is written as 1 Å with a MfvdmWarning. Raises OutputError when the file cannot be written, ParameterError for
-    shifts that do not fit the stack.
+    the origins, in RELION's sense and sign, that centre the image of the input. ``score`` (n,) goes to
+    ``rlnLogLikeliContribution``, ``junk`` (n,) as 1 or 0 to ``mfvdmJunk``. A RELION 3.0 table is brought into the 3.1
+    form: optics groups from voltage, spherical aberration and amplitude contrast, origins in Å. Without an input table
+    a minimal one is written. An unknown pixel size is written as 1 Å with a MfvdmWarning. Raises OutputError when the
+    file cannot be written, ParameterError for shifts that do not fit the stack.
 
     >>> import tempfile, numpy as np
     >>> from mfvdm_fast.io.star import read_star
@@ -78,9 +79,11 @@ def write_denoised_star(
             optics = _with_microscope(table, table.optics)
     if shifts_px is not None:
         particles = _with_origins(particles, shifts_px, pixel_size or 1.0)
-    if log_likelihood is not None:
-        values = np.asarray(log_likelihood, np.float64).tolist()
+    if score is not None:
+        values = np.asarray(score, np.float64).tolist()
         particles = particles.with_column("rlnLogLikeliContribution", map(repr, values))
+    if junk is not None:
+        particles = particles.with_column("mfvdmJunk", ["1" if flag else "0" for flag in np.asarray(junk, bool)])
     optics = _finish_optics(optics, stack.box_size, pixel_size or 1.0)
     if ctf_corrected:
         particles = particles.without(IMAGE_COLUMNS)

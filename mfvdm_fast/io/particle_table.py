@@ -131,26 +131,34 @@ def read_shifts(table: ParticleTable, pixel_size: float | None) -> FloatArray | 
     """Position (x, y) of each particle's centre from the pixel L // 2, in px: (n, 2); None when no origin is given.
 
     RELION adds its origins to positions to centre the particle, so the centre stands at minus the origin:
-    ``rlnOriginXAngst``, ``rlnOriginYAngst`` in Å (3.1 and later), else ``rlnOriginX``, ``rlnOriginY`` in px. A missing
-    axis is 0; origins that are all 0 are none. Raises InputError for origins in Å without a pixel size.
+    ``rlnOriginXAngst``, ``rlnOriginYAngst`` in Å (3.1 and later), else ``rlnOriginX``, ``rlnOriginY`` in px. Origins
+    that are all 0 are none. Raises InputError when one axis is missing, and for origins in Å without a pixel size.
 
-    >>> images = StarTable("images").with_column("rlnImageName", ["1@a.mrcs"]).with_column("rlnOriginX", ["1.5"])
+    >>> images = StarTable("images").with_column("rlnImageName", ["1@a.mrcs"])
+    >>> images = images.with_column("rlnOriginX", ["1.5"]).with_column("rlnOriginY", ["-2"])
     >>> read_shifts(find_particles(StarFile("a.star", {"images": images})), None).tolist()
-    [[-1.5, 0.0]]
+    [[-1.5, 2.0]]
     """
-    shifts = np.zeros((len(table), 2))
-    for axis, name in enumerate(ORIGIN_COLUMNS):
-        angstrom, pixels = table.floats(f"{name}Angst"), table.floats(name)
-        if angstrom is not None:
-            if pixel_size is None and angstrom.any():
-                raise InputError(
-                    f"{table.particles.label}: _{name}Angst is in Å, and the pixel size is not known; add "
-                    "_rlnImagePixelSize"
-                )
-            shifts[:, axis] -= angstrom / (pixel_size or 1.0)
-        elif pixels is not None:
-            shifts[:, axis] -= pixels
-    return shifts if shifts.any() else None
+    unit = next((unit for unit in ("Angst", "") if any(f"{name}{unit}" in table for name in ORIGIN_COLUMNS)), None)
+    if unit is None:
+        return None
+    columns = {f"_{name}{unit}": table.floats(f"{name}{unit}") for name in ORIGIN_COLUMNS}
+    found = [name for name, values in columns.items() if values is not None]
+    missing = [name for name, values in columns.items() if values is None]
+    if missing:
+        raise InputError(
+            f"{table.particles.label}: there is a column {found[0]} but no {missing[0]}, and an origin has both; add "
+            "the missing column, or remove the other"
+        )
+    origins = np.stack([values for values in columns.values() if values is not None], axis=1)
+    if not origins.any():
+        return None
+    scale = pixel_size if unit else 1.0
+    if scale is None:
+        raise InputError(
+            f"{table.particles.label}: {found[0]} is in Å, and the pixel size is not known; add _rlnImagePixelSize"
+        )
+    return 0.0 - origins / scale  # no -0
 
 
 def _one_size(table: ParticleTable, sizes: FloatArray, rule: str, what: str, unit: str) -> float:

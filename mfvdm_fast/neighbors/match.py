@@ -26,7 +26,7 @@ SPARE, SPARE_PART = 8, 8
 def match_neighbors(
     observed: SteerableCoefficients,
     templates: SteerableCoefficients,
-    particles: ArrayLike,
+    particles: ArrayLike | None,
     n_neighbors: int,
     *,
     threads: int | None = None,
@@ -50,7 +50,8 @@ def match_neighbors(
     ----------
     observed : r particles; frequency 0 is real.
     templates : n particles in the same components, frequency 0 real.
-    particles : (r,), the template that each observed particle must not be matched with: its own. All different.
+    particles : (r,), the template that each observed particle must not be matched with: its own. All different. None
+        when they may be matched with all.
     n_neighbors : K, fewer than n.
     threads : all cores this process may use when left out; the result does not depend on it.
     progress : called as ``progress(done, total)``.
@@ -78,7 +79,11 @@ def match_neighbors(
     (array([0, 1]), array([False,  True]), array([-0.5,  0. ]))
     """
     rows, columns, offsets = _check_sides(observed, templates)
-    own = _check_particles(np.asarray(particles), len(rows), len(columns))
+    own = (
+        np.full(len(rows), -1)
+        if particles is None
+        else _check_particles(np.asarray(particles), len(rows), len(columns))
+    )
     count = check_n_neighbors(n_neighbors, len(columns))
     n_best = min(2 * count + SPARE, 2 * (len(columns) - 1))
     with use_threads(threads):
@@ -86,7 +91,7 @@ def match_neighbors(
         # Similar templates side by side, and similar rows after each other: templates are then found in the cache.
         column_order = cluster_order(columns)
         place = np.argsort(column_order)
-        row_order = np.argsort(place[own])
+        row_order = np.argsort(place[own] if particles is not None else place[codes[:, 0] // 2], kind="stable")
         lanes = pack_lanes(np.concatenate([rows[row_order], columns[column_order]]), offsets)
         codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place)
     back = np.argsort(row_order)

@@ -38,14 +38,22 @@ class TemplateFeatures:
     observed: SteerableCoefficients  # (r, sum p_k)
     templates: SteerableCoefficients  # (n, sum p_k), of all particles, fitted without the half
     baseline: FloatArray  # (r,): log L against an image of noise alone is the score of the bilinear form plus this
+    common: FloatArray  # (r,): 1/2 |h x|^2 / s^2 of a mean template
+    n_penalties: int  # last features of k = 0, that hold the rest of it
+
+    def power(self, templates: IndexArray) -> FloatArray:
+        """|h_i x_j|^2 / s^2 of one template j (r,) for each particle i."""
+        last = slice(int(self.observed.offsets[1]) - self.n_penalties, int(self.observed.offsets[1]))
+        own, of_template = self.observed.packed[:, last].real, self.templates.packed[templates, last].real
+        rest = np.einsum("ij,ij->i", own, of_template, dtype=np.float64)
+        return np.asarray(2 * np.maximum(self.common - rest, 0))
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The templates of one frequency: x_j = phi_j @ amplitude + mean."""
+    """The templates of one frequency."""
 
-    phi: Real
-    amplitude: FloatArray  # (m, p)
+    deviations: Coefficients  # (n, p), templates without their mean
     mean: FloatArray  # (p,)
     energy: FloatArray  # (r,), descending, of principal components seen through mean CTF and noise
     components: FloatArray  # (p, r)
@@ -62,7 +70,34 @@ def split_in_halves(n_particles: int, seed: int = 0) -> BoolArray:
     return half
 
 
-def template_features(
+@dataclass(frozen=True)
+class Templates:
+    """Restorations of all particles, twice: fitted on the one half of them and on the other."""
+
+    half: BoolArray  # (n,)
+    fits: tuple[list[_Fit], list[_Fit]]  # for the particles of the first half, fitted on the others; and the reverse
+    offsets: IndexArray  # (k_max + 2,), of coefficients
+
+    def coefficients(self, rows: IndexArray) -> Coefficients:
+        """Templates of the particles ``rows`` (b,), none of which had a part in its own: (b, P) complex64."""
+        out = np.zeros((len(rows), int(self.offsets[-1])), np.complex64)
+        for fits, chosen in zip(self.fits, (self.half[rows], ~self.half[rows]), strict=True):
+            for k, fit in enumerate(fits):
+                out[chosen, self.offsets[k] : self.offsets[k + 1]] = fit.deviations[rows[chosen]] + fit.mean
+        return out
+
+    def features(self, coefs: SteerableCoefficients, seen: Observation) -> list[TemplateFeatures]:
+        """Features of either half of the particles, and of the templates it is matched with; none without eigenvectors.
+
+        Peak memory: 16 n bytes per feature.
+        """
+        if not any(len(fit.energy) for fit in self.fits[0]):
+            return []
+        sides = zip(self.fits, (self.half, ~self.half), strict=True)
+        return [_features(coefs, seen, fits, np.flatnonzero(half)) for fits, half in sides]
+
+
+def fit_templates(
     coefs: SteerableCoefficients,
     seen: Observation,
     bases: Callable[[int], Eigenbasis],
@@ -71,10 +106,10 @@ def template_features(
     *,
     k_max: int,
     threads: int | None = None,
-) -> list[TemplateFeatures]:
-    """Features of either half of the particles, and of the templates it is matched with; none without any eigenvector.
+) -> Templates:
+    """Restorations of all particles in the eigenbasis of a graph, their amplitudes fitted on halves of the particles.
 
-    Peak memory: the eigenbases in the real form (8 n m bytes per frequency), and 16 n bytes per feature.
+    Peak memory: 16 n bytes per coefficient up to ``k_max``, and one eigenbasis in the real form (8 n m bytes).
 
     Parameters
     ----------
@@ -98,8 +133,9 @@ def template_features(
     >>> signal = np.linspace(-3, 3, 200)[:, None]
     >>> y = SteerableCoefficients((signal + rng.normal(size=(200, 1))).astype(np.complex64), np.array([0, 1]))
     >>> basis = Eigenbasis(0, np.ones(1), (signal / 10).astype(np.complex64), np.zeros(1), 1, "converged")
-    >>> first, second = template_features(
-    ...     y, describe_observation(y, 1.0), lambda k: basis, np.ones(200), split_in_halves(200), k_max=0)
+    >>> seen = describe_observation(y, 1.0)
+    >>> templates = fit_templates(y, seen, lambda k: basis, np.ones(200), split_in_halves(200), k_max=0)
+    >>> first, second = templates.features(y, seen)
     >>> first.observed.packed.shape[0], first.templates.packed.shape[0]
     (100, 200)
     """
@@ -116,9 +152,7 @@ def template_features(
             phi = scaled_eigenbasis(bases(k), degrees)
             for side, fitted_on in zip(fits, (~half, half), strict=True):
                 side.append(_fit(coefs[k], part, k, phi, fitted_on, count))
-        if not any(len(fit.amplitude) for fit in fits[0]):
-            return []
-        return [_features(coefs, seen, side, np.flatnonzero(h)) for side, h in zip(fits, (half, ~half), strict=True)]
+    return Templates(half, fits, coefs.offsets)
 
 
 def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int) -> _Fit:
@@ -127,7 +161,7 @@ def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: B
     some = Observation(seen.transfer, seen.group[rows], seen.noise_power)
     mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
-        return _Fit(phi, np.zeros((0, coefs.shape[1])), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))
+        return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))
     matched = match(coefs[rows], some, mean, real=k == 0)
     copies = 1 if k == 0 else 2
     own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
@@ -138,7 +172,8 @@ def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: B
     inner = scale[:, None] * fit.amplitude.T
     weight = 1.0 if k == 0 else 2.0
     values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / len(rows)) @ inner.T * weight)
-    return _Fit(phi, fit.amplitude, mean, values[::-1], vectors[:, ::-1])
+    deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
+    return _Fit(deviations, mean, values[::-1], vectors[:, ::-1])
 
 
 def _mean_precision(seen: Observation) -> FloatArray:
@@ -173,7 +208,7 @@ def _features(
             observed[start : start + BLOCK] = matched @ to_axes
             if k == 0:
                 baseline[start : start + BLOCK] = matched.real @ fit.mean
-        template = to_complex(fit.phi @ (fit.amplitude @ (axes * scale[:, None])).astype(np.float32), len(penalty))
+        template = fit.deviations @ (axes * scale[:, None]).astype(np.float32)
         left.append(observed)
         right.append(template)
     share = seen.counts / seen.counts.sum()
@@ -192,20 +227,18 @@ def _features(
         SteerableCoefficients(np.concatenate(left, axis=1), offsets),
         SteerableCoefficients(np.concatenate(right, axis=1), offsets),
         baseline - common[seen.group[particles]],
+        common[seen.group[particles]],
+        of_class.shape[1],
     )
 
 
 def _add_penalty(penalty: Real, fit: _Fit, seen: Observation, k: int) -> None:
     """Add 1/2 w_k |h_g x_j|^2 / s^2 of one frequency to (n, g)."""
-    n = len(penalty)
     precision = (seen.precision.T * (0.5 if k == 0 else 1.0)).astype(np.float32)
-    amplitude, mean = fit.amplitude.astype(np.float32), fit.mean.astype(np.float32)
-    for start in range(0, n, BLOCK):
-        rows = slice(start, min(start + BLOCK, n))
-        power = np.square(fit.phi[rows] @ amplitude + mean)
-        if k:
-            power += np.square(fit.phi[n + rows.start : n + rows.stop] @ amplitude)
-        penalty[rows] += power @ precision
+    for start in range(0, len(penalty), BLOCK):
+        rows = slice(start, start + BLOCK)
+        template = fit.deviations[rows] + fit.mean.astype(np.float32)
+        penalty[rows] += (np.square(template.real) + np.square(template.imag)) @ precision
 
 
 def _factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:

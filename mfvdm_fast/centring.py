@@ -1,0 +1,191 @@
+"""Where the particles stand: shifts found from the images, for stacks whose particles are off the centres of the boxes.
+
+A graph of particles that stand off the centre groups those that stand off alike, and a restoration follows its own
+particle's shift. So a few restorations are matched with each other, one of them moved to every place of a grid, and
+brought to a common centre (:func:`synchronize_shifts`); then every particle is matched with all of them at all places.
+Once nearly all is centred, restorations no longer follow their particle, and each image is compared with its own.
+Lengths are measured in the finest wavelength that is compared, detail of a fifth of the particle's radius.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .budget import CHUNK_BYTES
+from .graph.common_shift import common_shift
+from .graph.eigenbasis import solve_eigenbasis
+from .graph.frequency_graph import build_frequency_graph
+from .imaging.fourier_shift import shift_images
+from .imaging.resample import resample_images
+from .imaging.shifts import compare_shifts, estimate_shifts
+from .neighbors.match import match_neighbors
+from .prepare import Preparation
+from .records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
+from .restore.shifted_references import (
+    ReferenceFeatures,
+    reference_features,
+    shift_grid,
+    synchronize_shifts,
+    turns,
+)
+from .restore.templates import Templates
+from .restore.wiener import Observation
+
+N_REFERENCES = 500
+LARGEST_ARGUMENT = 30.0  # 2 pi f R of the finest frequency f that is compared
+STEP, REACH = 0.22, 0.70  # wavelengths: of the grid of places, and how far it goes
+FIRST_SPREAD, NEXT_SPREAD = 0.3, 0.15  # wavelengths: of the shifts in each coordinate, before and after a first move
+LEAST_SPREAD = 0.03  # a narrower one is taken for 0
+TRUSTED = 0.8  # of all particles, the nearest: junk may stand anywhere
+TRUSTED_SHARE = 1 + (1 - TRUSTED) / TRUSTED * np.log(1 - TRUSTED)  # of E|s|^2 of normal shifts is that of the nearest
+SPREAD_PARTICLES, SPREAD_REFERENCES, SPREAD_STEPS = 2000, 64, 4
+N_MATCHES = 50  # of each reference with others, and of each particle with references
+TEMPERATURE = 10.0  # log likelihoods are divided by it: the references' views are not the particle's
+ROWS = 8192  # particles matched at once
+OWN_SPREAD = 0.11  # wavelengths: what shifts may still be off when an image is compared with its own restoration
+COMMON_EIGENVECTORS = 30
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The coarse part of all coefficients."""
+
+    prepared: Preparation
+    coefs: SteerableCoefficients
+    seen: Observation
+    templates: Templates
+    columns: IndexArray
+    offsets: IndexArray
+    wavelength: float  # px of the basis' grid
+    threads: int
+
+    def observed(self, rows: slice | IndexArray) -> tuple[SteerableCoefficients, Observation]:
+        """Coefficients of some particles, and how they were observed."""
+        packed = np.ascontiguousarray(self.coefs.packed[rows][:, self.columns])
+        seen = replace(self.coarse, group=self.seen.group[rows])
+        return SteerableCoefficients(packed, self.offsets), seen
+
+    @property
+    def coarse(self) -> Observation:
+        return Observation(self.seen.transfer[:, self.columns], self.seen.group, self.seen.noise_power[self.columns])
+
+    @property
+    def places(self) -> FloatArray:
+        return shift_grid(STEP * self.wavelength, REACH * self.wavelength)
+
+    def moved(self, references: Coefficients) -> Coefficients:
+        """Coarse coefficients of ``references`` (r, P) at all places, (places x r, p): content moves by the place."""
+        basis, images = self.prepared.basis, self.prepared.basis.evaluate(references, self.threads)
+        at_places = [
+            basis.expand(shift_images(images, np.tile(-place, (len(images), 1)), self.threads), self.threads)
+            for place in self.places
+        ]
+        return np.concatenate([packed[:, self.columns] for packed in at_places])
+
+    def match(self, features: ReferenceFeatures, n_matches: int) -> NeighborTable:
+        return match_neighbors(features.observed, features.references, None, n_matches, threads=self.threads)
+
+
+def make_scene(
+    prepared: Preparation, coefs: SteerableCoefficients, seen: Observation, templates: Templates, threads: int = 1
+) -> Scene:
+    """The coarse part of ``coefs``, of which ``templates`` are restorations."""
+    basis = prepared.basis
+    finest = min(basis.bandlimit, LARGEST_ARGUMENT / (2 * np.pi * basis.radius_px))
+    columns = np.flatnonzero(basis.radial_nodes <= finest).astype(np.int64)
+    orders = np.repeat(np.arange(basis.k_max + 1), basis.n_radial)[columns]
+    offsets = np.searchsorted(orders, np.arange(orders.max() + 2)).astype(np.int64)
+    return Scene(prepared, coefs, seen, templates, columns, offsets, 1 / finest, threads)
+
+
+def stand_off_centre(scene: Scene, seed: int = 0) -> bool:
+    """Whether the shifts of particles, against one another, spread by more than LEAST_SPREAD; from a sample."""
+    rng = np.random.default_rng(seed)
+    n = scene.coefs.n_particles
+    references = scene.templates.coefficients(rng.permutation(n)[:SPREAD_REFERENCES])
+    coefs, seen = scene.observed(rng.permutation(n)[:SPREAD_PARTICLES])
+    moved, places = scene.moved(references), scene.places
+    spread, least = FIRST_SPREAD * scene.wavelength, LEAST_SPREAD * scene.wavelength
+    for _ in range(SPREAD_STEPS):
+        features = reference_features(coefs, seen, moved, _log_prior(places, spread, len(references)))
+        found = scene.match(features, 1)
+        square = np.sort((places[found.indices[:, 0] // len(references)] ** 2).sum(axis=1))
+        believed = square[: int(TRUSTED * len(square))].mean() / TRUSTED_SHARE
+        spread = max(float(np.sqrt(0.5 * believed)), 0.5 * least)
+    return spread > least
+
+
+def find_shifts(scene: Scene, spread: float = FIRST_SPREAD, seed: int = 0) -> FloatArray:
+    """(n, 2): (x, y) in px of the input from the centre at which the particles stand.
+
+    ``spread``, in wavelengths, is the standard deviation of each coordinate that is expected.
+    """
+    rows = np.random.default_rng(seed).permutation(scene.coefs.n_particles)[:N_REFERENCES]
+    references = _centre(scene, scene.templates.coefficients(rows))
+    return _match_places(scene, references, spread * scene.wavelength) / scene.prepared.scale
+
+
+def _log_prior(places: FloatArray, spread: float, count: int) -> FloatArray:
+    return np.repeat(-(places**2).sum(axis=1) / (2 * spread**2), count)
+
+
+def _centre(scene: Scene, references: Coefficients) -> Coefficients:
+    """References (r, P) brought to a common centre."""
+    moved, count = scene.moved(references), len(references)
+    coefs = SteerableCoefficients(
+        moved[np.flatnonzero((scene.places == 0).all(axis=1))[0] * count :][:count], scene.offsets
+    )
+    # Restorations have no CTF: compared as if each had been seen through the mean of all.
+    coarse = scene.coarse
+    mean = np.sqrt(coarse.counts @ coarse.precision / coarse.counts.sum())
+    alike = Observation(mean[None], np.zeros(count, np.int64), np.ones(len(mean)))
+    seen_through = SteerableCoefficients((coefs.packed * mean).astype(np.complex64), scene.offsets)
+    features = reference_features(seen_through, alike, moved, np.zeros(len(moved)))
+    shifts = synchronize_shifts(scene.match(features, min(N_MATCHES, len(moved) - 1)), scene.places)
+    basis = scene.prepared.basis
+    return basis.expand(shift_images(basis.evaluate(references, scene.threads), shifts, scene.threads), scene.threads)
+
+
+def _match_places(scene: Scene, references: Coefficients, spread: float) -> FloatArray:
+    """(n, 2) px: mean place of all particles by the references that they match, weighted by likelihood."""
+    moved, places, n = scene.moved(references), scene.places, scene.coefs.n_particles
+    log_prior = _log_prior(places, spread, len(references))
+    shifts = np.empty((n, 2))
+    for start in range(0, n, ROWS):
+        rows = slice(start, min(start + ROWS, n))
+        found = scene.match(reference_features(*scene.observed(rows), moved, log_prior), N_MATCHES)
+        where = np.einsum(
+            "nkab,nkb->nka", turns(found.mirrored, found.angles), places[found.indices // len(references)]
+        )
+        weight = np.exp((found.scores - found.scores.max(axis=1, keepdims=True)) / TEMPERATURE)
+        shifts[rows] = np.einsum("nk,nka->na", weight / weight.sum(axis=1, keepdims=True), where)
+    return shifts
+
+
+def compare_with_own(
+    prepared: Preparation, templates: Templates, table: NeighborTable, *, seed: int = 0, threads: int = 1
+) -> FloatArray:
+    """(n, 2): (x, y) in px of the input from the centre at which particles stand, by the ``templates`` of each itself.
+
+    What neighbours of ``table`` agree on is taken out of the sum of these and the shifts known before: it moves the
+    whole particle, and particles are off their centres at random.
+    """
+    stack, basis = prepared.stack, prepared.basis
+    before = prepared.shifts_px if prepared.shifts_px is not None else np.zeros((stack.n_particles, 2))
+    wavelength = 2 * np.pi * basis.radius_px / LARGEST_ARGUMENT / prepared.scale
+    shifts = np.empty((stack.n_particles, 2))
+    for rows, images in stack.chunks(max(1, CHUNK_BYTES // (4 * stack.box_size**2))):
+        images = shift_images(images - np.float32(prepared.noise.mean), before[rows], threads)
+        restored = resample_images(basis.evaluate(templates.coefficients(rows), threads), stack.box_size, threads)
+        ctf = None if prepared.ctf is None else prepared.ctf[rows]
+        bandlimit = prepared.support.bandlimit
+        likelihood = compare_shifts(images, restored, prepared.noise, ctf, stack.pixel_size, bandlimit, threads)
+        shifts[rows] = estimate_shifts(likelihood, OWN_SPREAD * wavelength)
+    graph = build_frequency_graph(table, threads=threads)
+    m = min(COMMON_EIGENVECTORS, stack.n_particles)
+    unit = solve_eigenbasis(graph, 1, m, seed=seed, threads=threads)
+    known = getattr(stack, "known_shifts_px", None)
+    off = before + shifts - (0 if known is None else known)
+    return shifts - common_shift(off, unit, graph.degrees)

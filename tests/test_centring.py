@@ -1,0 +1,80 @@
+"""Particles off the centre are found and brought there; centred ones are left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mfvdm_fast import ParticleStack, denoise, preset
+from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.records import FloatArray
+from mfvdm_fast.result import DenoiseResult
+from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
+from mfvdm_fast.synthetic import synthetic_particle
+
+N, BOX, STD = 900, 33, 1.2
+
+
+@pytest.fixture(scope="module")
+def moved() -> SimulatedStack:
+    settings = SimulationSettings(snr=0.2, shift_std_px=STD)
+    return simulate_stack(synthetic_particle(BOX), 5.0, N, settings, seed=4)
+
+
+@pytest.fixture(scope="module")
+def still() -> SimulatedStack:
+    return simulate_stack(synthetic_particle(BOX), 5.0, N, SimulationSettings(snr=0.2), seed=4)
+
+
+@pytest.fixture(scope="module")
+def found(moved: SimulatedStack) -> DenoiseResult:
+    return denoise(moved, preset(n_neighbors=20), threads=2)
+
+
+def shifts_of(result: DenoiseResult) -> FloatArray:
+    assert result.shifts_px is not None
+    return result.shifts_px
+
+
+def loss(result: DenoiseResult, moved: SimulatedStack, still: SimulatedStack) -> float:
+    """Mean square error of images, each compared where the result says that the particle stood."""
+    rows = np.arange(N)
+    clean = still.read_clean(rows)
+    at = moved.shifts_px - (0 if result.shifts_px is None else result.shifts_px)
+    return float(np.square(shift_images(result.images(rows), at) - clean).mean() / clean.var())
+
+
+def test_particles_off_the_centre_are_found(found: DenoiseResult, moved: SimulatedStack, still: SimulatedStack) -> None:
+    assert found.params.centre is True
+    error = shifts_of(found) - moved.shifts_px
+    assert error.std() < 0.4 * STD
+    left = denoise(moved, preset(n_neighbors=20, centre=False), threads=2)
+    assert left.shifts_px is None
+    assert loss(found, moved, still) < 0.8 * loss(left, moved, still)
+
+
+def test_centred_particles_are_left_alone_unless_asked(still: SimulatedStack) -> None:
+    first, second = (denoise(still, preset(n_neighbors=20, centre=centre), threads=2) for centre in (None, False))
+    assert first.params.centre is False
+    assert first.shifts_px is None
+    np.testing.assert_array_equal(first.coefs.packed, second.coefs.packed)
+    forced = denoise(still, preset(n_neighbors=20, centre=True), threads=2)
+    assert forced.params.centre is True
+    assert 0 < shifts_of(forced).std() < 0.5
+
+
+def test_same_bits_for_any_number_of_threads(found: DenoiseResult, moved: SimulatedStack) -> None:
+    again = denoise(moved, preset(n_neighbors=20), threads=1)
+    np.testing.assert_array_equal(shifts_of(again), shifts_of(found))
+    np.testing.assert_array_equal(again.coefs.packed, found.coefs.packed)
+
+
+def test_what_the_input_knows_is_kept_and_the_rest_found(found: DenoiseResult, moved: SimulatedStack) -> None:
+    """Origins with an error of their own, as of an earlier classification, point where the particles are."""
+    rows = np.arange(N)
+    stack = ParticleStack.from_array(moved.read(rows), moved.pixel_size, moved.ctf)
+    rng = np.random.default_rng(0)
+    stack.known_shifts_px = moved.shifts_px + rng.normal(0, 1.0, (N, 2))
+    result = denoise(stack, preset(n_neighbors=20), threads=2)
+    error = shifts_of(result) - moved.shifts_px
+    assert error.std() < 0.4 * STD
