@@ -1,9 +1,9 @@
-"""How time and memory of the whole job grow with the number of particles; not part of ``make bench``.
+"""How time, memory and quality of the whole job grow with the number of particles; not part of ``make bench``.
 
 python benchmarks/growth.py -n 20000 40000 80000 --preset paper --threads 2
 
 Simulates a stack of each size (65 px), denoises it through the command line in a process of its own, and fits the
-exponent b of CPU-seconds, of each stage's seconds, and of peak memory as c n^b, by least squares in the logarithms.
+exponent b of everything as c n^b, by least squares in the logarithms.
 Disk: about 45 kB per particle of one size at a time, in the temporary folder.
 """
 
@@ -15,10 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 from bench_pipeline import run_job, simulate
 
+from mfvdm_fast.metrics import evaluate_images, summarize_images
 from mfvdm_fast.params import PRESETS
+
+SCORED = 500  # images
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
@@ -31,9 +35,13 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 
 
 def measure(n: int, box_size: int, options: Sequence[str], folder: Path) -> dict[str, Any]:
-    """CPU-seconds, wall-clock seconds, peak memory, and seconds of every stage."""
+    """PSNR of the first images, CPU-seconds, wall-clock seconds, peak memory, and seconds of every stage."""
     usage = run_job(simulate(n, box_size, folder), folder / "out", *options)
-    return {"cpu s": usage["cpu"], "wall s": usage["wall"], "peak MB": usage["peak"] / 1e6, **usage["stages"]}
+    with mrcfile.mmap(folder / "out" / "denoised.mrcs") as found, mrcfile.mmap(folder / "clean.mrcs") as clean:
+        restored, truth = (np.array(file.data[:SCORED]) for file in (found, clean))
+    quality = evaluate_images([truth], [restored], summarize_images([truth]).data_range)
+    facts = {"PSNR dB": quality.psnr_db, "SSIM": quality.ssim}
+    return facts | {"cpu s": usage["cpu"], "wall s": usage["wall"], "peak MB": usage["peak"] / 1e6, **usage["stages"]}
 
 
 def table(sizes: Sequence[int], found: Sequence[dict[str, Any]]) -> str:

@@ -137,7 +137,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the splits")
     parser.add_argument("--methods", nargs="+", choices=["random", *METHODS], metavar="METHOD",
-                        default=["random", "cwf", "classavg", "mfvdm_star", "vdm", "paper", "default"],
+                        default=["random", "cwf", "classavg", "mfvdm_star", "vdm", "paper", "default", "default_50"],
                         help="any of run.py, and 'random' (%(default)s)")  # fmt: skip
     parser.add_argument("--threads", type=int)
     return parser

@@ -190,6 +190,7 @@ METHODS: dict[str, tuple[str, Method]] = {
     "mfvdm_star": ("MFVDM*", _preset("paper", refine=False)),
     "paper": ("MFVDM (preset paper)", _preset("paper")),
     "default": ("preset default", _preset("default")),
+    "default_50": ("preset default, 50 neighbours", _preset("default", n_neighbors=N_NEIGHBORS)),
     "aspire_cwf": ("ASPIRE, CWF", _peer(peers.run_aspire, method="cwf")),
     "aspire_classavg": ("ASPIRE, class averages", _peer(peers.run_aspire, method="classavg")),
     "relion": ("RELION, 2D classification", _peer(peers.run_relion)),

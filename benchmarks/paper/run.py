@@ -135,7 +135,7 @@ def _arguments() -> argparse.ArgumentParser:
                         help=f"{' '.join(CELLS)} (default: the published table)")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), metavar="METHOD",
-                        default=[name for name in METHODS if name not in PEERS],
+                        default=[name for name in METHODS if name not in (*PEERS, "default_50")],
                         help=f"{' '.join(METHODS)} (default: all but the peers)")  # fmt: skip
     parser.add_argument("-n", type=int, default=10_000, help="particles (%(default)s)")
     parser.add_argument("--peer-n", type=int, default=2_000, help="at most this many for the peers (%(default)s)")
