@@ -45,7 +45,7 @@ def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
     templates = fit_templates(
         chain.raw, chain.observation, bases.__getitem__, chain.graph.degrees, split_in_halves(chain.n), k_max=K_TEMPLATE
     )
-    return templates.features(chain.raw, chain.observation)
+    return list(templates.features(chain.raw, chain.observation))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -90,7 +90,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             k_max=K_TEMPLATE,
             threads=threads,
         )
-        return templates.features(chain.raw, chain.observation)
+        return list(templates.features(chain.raw, chain.observation))
 
     def check(found: list[TemplateFeatures]) -> None:
         assert [len(side.particles) for side in found] == [half.sum(), (~half).sum()]

@@ -36,8 +36,10 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 
 def measure(n: int, box_size: int, options: Sequence[str], folder: Path) -> dict[str, Any]:
     """PSNR of the first images, CPU-seconds, wall-clock seconds, peak memory, and seconds of every stage."""
-    usage = run_job(simulate(n, box_size, folder), folder / "out", *options)
-    with mrcfile.mmap(folder / "out" / "denoised.mrcs") as found, mrcfile.mmap(folder / "clean.mrcs") as clean:
+    particles = simulate(n, box_size, folder)
+    usage = run_job(particles, folder / "out", *options)
+    paths = (folder / "out" / "denoised.mrcs", particles.with_name("clean.mrcs"))
+    with mrcfile.mmap(paths[0]) as found, mrcfile.mmap(paths[1]) as clean:
         restored, truth = (np.array(file.data[:SCORED]) for file in (found, clean))
     quality = evaluate_images([truth], [restored], summarize_images([truth]).data_range)
     facts = {"PSNR dB": quality.psnr_db, "SSIM": quality.ssim}

@@ -180,13 +180,12 @@ class Run:
         self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
     ) -> NeighborTable:
         """A better table: every image against restorations that its own half of the particles had no part in."""
-        sides = templates.features(coefs, seen)
-        if not sides:
-            return table
         shape = (coefs.n_particles, self.n_neighbors)
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
-        self.presence = presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
-        for side in sides:
+        presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
+        matched = False
+        for side in templates.features(coefs, seen):
+            matched = True
             part = match_neighbors(
                 side.observed,
                 side.templates,
@@ -202,6 +201,9 @@ class Run:
             presence.log_likelihood[side.particles] = likelihood[:, 0]
             presence.average[side.particles] = average_over_views(likelihood, n_views)
             presence.power[side.particles] = side.power(part.indices[:, 0])
+        if not matched:  # a graph without eigenvectors
+            return table
+        self.presence = presence
         return found
 
     def move(self, shifts_px: FloatArray, coefs: SteerableCoefficients) -> NeighborTable:

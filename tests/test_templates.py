@@ -34,7 +34,7 @@ HALF = split_in_halves(N, seed=4)
 def template_features(
     coefs: SteerableCoefficients, seen: Observation, *args: Any, **kwargs: Any
 ) -> list[TemplateFeatures]:
-    return fit_templates(coefs, seen, *args, **kwargs).features(coefs, seen)
+    return list(fit_templates(coefs, seen, *args, **kwargs).features(coefs, seen))
 
 
 @pytest.fixture(scope="module")

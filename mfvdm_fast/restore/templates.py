@@ -13,7 +13,7 @@ matched with templates whose amplitudes were fitted on the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +86,14 @@ class Templates:
                 out[chosen, self.offsets[k] : self.offsets[k + 1]] = fit.deviations[rows[chosen]] + fit.mean
         return out
 
-    def features(self, coefs: SteerableCoefficients, seen: Observation) -> list[TemplateFeatures]:
-        """Features of either half of the particles, and of the templates it is matched with; none without eigenvectors.
+    def features(self, coefs: SteerableCoefficients, seen: Observation) -> Iterator[TemplateFeatures]:
+        """Features of one half of the particles, and of the templates it is matched with, then of the other half.
 
-        Peak memory: 16 n bytes per feature.
+        Nothing when the graph had no eigenvectors. Memory: 12 n bytes per feature of each half.
         """
-        if not any(len(fit.energy) for fit in self.fits[0]):
-            return []
-        sides = zip(self.fits, (self.half, ~self.half), strict=True)
-        return [_features(coefs, seen, fits, np.flatnonzero(half)) for fits, half in sides]
+        if any(len(fit.energy) for fit in self.fits[0]):
+            for fits, half in zip(self.fits, (self.half, ~self.half), strict=True):
+                yield _features(coefs, seen, fits, np.flatnonzero(half))
 
 
 def fit_templates(
