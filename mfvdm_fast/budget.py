@@ -19,9 +19,12 @@ PROGRAM = 205e6  # the same with the kernels in use
 PLOTTING = 80e6  # the contact sheet and its libraries
 EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour table
 PCA_ROWS = 2048  # coefficients in work at once
+ENERGIES = 408  # bytes per particle, for the score; a few frequencies at a time
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
 COARSE = 2e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
+KEPT_FEATURES = 0.8  # of the coefficients that templates have
+MOVED_IMAGES = 3712  # restored and expanded to see whether the particles stand in the centre
 USEFUL_FREQUENCIES = 0.4  # of all: those that show a signal above the noise
 
 
@@ -48,7 +51,12 @@ class Budget:
         """The budget in words, for ``--dry-run``."""
         return [
             f"memory: about {mebibytes(self.memory_bytes)} ({mebibytes(self.least_memory_bytes)} with --max-memory)",
-            f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled",
+            f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled"
+            + (
+                "; four times as long, and 60 MiB more, where particles stand off the centre"
+                if "centre" in self.stage_seconds
+                else ""
+            ),
             f"disk: {mebibytes(self.output_bytes)} of output",
         ]
 
@@ -174,9 +182,11 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         return stages
     if params.n_matchings:
         m, last = KEPT * params.n_template_eigenvectors, min(params.n_template_frequencies, job.k_max)
-        stages["templates"] = base + graph + solver(m) + 8 * n * m * (last + 1) + 8 * CTF_CLASSES * m**2
+        matched = job.n_coefs * (1 - (1 - min(1.0, (last + 1) / (job.k_max + 1))) ** 2)
+        stages["templates"] = base + graph + solver(m) + 8 * n * m + 8 * CTF_CLASSES * m**2 + 16 * n * matched
+        stages["match"] = base + n * (16 * matched + 48 * KEPT_FEATURES * matched)
     m = KEPT * params.n_restoration_eigenvectors
-    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
+    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2 + 4 * ENERGIES * n
     return stages
 
 
@@ -209,6 +219,8 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         return stages
     if params.n_matchings:
         last = min(params.n_template_frequencies, job.k_max)
+        if params.centre is None:
+            stages["centre"] = 0.5 + MOVED_IMAGES * job.pixels * (1.1e-11 * width + 3e-8)
         stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
         stages["match"] = params.n_matchings * (4e-8 * n**2 + 1.2e-7 * n * job.n_neighbors)
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter

@@ -40,7 +40,7 @@ FIRST_SPREAD, NEXT_SPREAD = 0.3, 0.15  # wavelengths: of the shifts in each coor
 LEAST_SPREAD = 0.03  # a narrower one is taken for 0
 TRUSTED = 0.8  # of all particles, the nearest: junk may stand anywhere
 TRUSTED_SHARE = 1 + (1 - TRUSTED) / TRUSTED * np.log(1 - TRUSTED)  # of E|s|^2 of normal shifts is that of the nearest
-SPREAD_PARTICLES, SPREAD_REFERENCES, SPREAD_STEPS = 2000, 64, 4
+SPREAD_PARTICLES, SPREAD_REFERENCES, SPREAD_STEPS = 2000, 64, 10
 N_MATCHES = 50  # of each reference with others, and of each particle with references
 TEMPERATURE = 10.0  # log likelihoods are divided by it: the references' views are not the particle's
 ROWS = 8192  # particles matched at once
@@ -113,8 +113,10 @@ def stand_off_centre(scene: Scene, seed: int = 0) -> bool:
         found = scene.match(features, 1)
         square = np.sort((places[found.indices[:, 0] // len(references)] ** 2).sum(axis=1))
         believed = square[: int(TRUSTED * len(square))].mean() / TRUSTED_SHARE
-        spread = max(float(np.sqrt(0.5 * believed)), 0.5 * least)
-    return spread > least
+        spread = float(np.sqrt(0.5 * believed))
+        if spread <= least:
+            return False
+    return True
 
 
 def find_shifts(scene: Scene, spread: float = FIRST_SPREAD, seed: int = 0) -> FloatArray:

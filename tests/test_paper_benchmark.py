@@ -94,13 +94,6 @@ def test_spread(paper: dict[str, Any]) -> None:
     assert [spread(values, 1) for values in ([], [2.0], [1.0, 2.0, 4.0])] == ["", "2.0", "2.3 ± 1.5"]
 
 
-def test_area_under_the_curve(paper: dict[str, Any]) -> None:
-    area = paper["run"]._area
-    assert area(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
-    assert area(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 0.0
-    assert area(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
-
-
 def test_every_cell_simulates(paper: dict[str, Any]) -> None:
     cells = paper["cells"]
     data = shared_data()

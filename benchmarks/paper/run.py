@@ -23,6 +23,7 @@ from cells import CELLS, SYMMETRIC, TABLES, simulate
 from methods import METHODS, PEERS, Job, Outcome, missing
 
 from mfvdm_fast import ParticleStack
+from mfvdm_fast.cli.evaluate import area_under_roc
 from mfvdm_fast.metrics import centre_images, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
 from mfvdm_fast.records import Images, IndexArray, NeighborTable
 from mfvdm_fast.simulate import SimulatedStack
@@ -82,7 +83,7 @@ def score(outcome: Outcome, truth: SimulatedStack, rows: IndexArray, data_range:
     if views:
         found["neighbors"] = {name: _neighbor_scores(table, truth) for name, table in outcome.tables.items()}
     if outcome.junk_score is not None and truth.junk.any():
-        found["junk_auc"] = _area(outcome.junk_score[truth.junk], outcome.junk_score[~truth.junk])
+        found["junk_auc"] = area_under_roc(-outcome.junk_score, truth.junk)
     return found
 
 
@@ -101,13 +102,6 @@ def _neighbor_scores(table: NeighborTable, truth: SimulatedStack) -> dict[str, A
         "view_histogram": np.histogram(view[~junk], bins)[0].tolist(),
         "in_plane_histogram": np.histogram(angle[close], bins)[0].tolist(),
     }
-
-
-def _area(junk: np.ndarray, good: np.ndarray) -> float:
-    """Area under the ROC curve: how often a junk image scores above a good one."""
-    order = np.sort(good)
-    below = 0.5 * (np.searchsorted(order, junk, "left") + np.searchsorted(order, junk, "right"))
-    return float(below.mean() / len(good))
 
 
 def _clean(truth: SimulatedStack, rows: IndexArray, shifts_px: np.ndarray | None = None) -> Iterator[Images]:

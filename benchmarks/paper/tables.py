@@ -100,11 +100,20 @@ def quality_table(runs: Runs, cells: list[str]) -> list[str]:
                     str(len(found)),
                 ]
                 lines.append(f"| {CELLS[cell].title} | {n} | {TITLES[method]} | " + " | ".join(columns) + " |")
-    return [*lines, "", *_junk_lines(runs, cells)]
+    return [*lines, "", *_shift_lines(runs, cells), *_junk_lines(runs, cells)]
 
 
 def _near(found: list[dict[str, Any]], table: str, name: str) -> str:
     return spread((r["neighbors"][table][name] for r in found if r.get("neighbors", {}).get(table)), 3)
+
+
+def _shift_lines(runs: Runs, cells: list[str]) -> list[str]:
+    """What is left of shifts; images are compared where each method left the particle."""
+    return [
+        f"- {TITLES[method]}, n = {n}: {spread((r['shift_left_px'] for r in found), 2)} px of the shifts are left (rms)"
+        for (cell, n, method), found in runs.items()
+        if cell in cells and "shift_left_px" in found[0]
+    ]
 
 
 def _junk_lines(runs: Runs, cells: list[str]) -> list[str]:

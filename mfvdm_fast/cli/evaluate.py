@@ -92,7 +92,8 @@ def _centre_scores(truth: Truth) -> dict[str, float] | None:
     if truth.shifts_px is None or left is None:
         return None
     pairs = {"shift_px": truth.shifts_px[truth.rows], "left_px": left}
-    return {name: float(np.sqrt(np.square(shifts[truth.particles]).mean())) for name, shifts in pairs.items()}
+    found = {name: float(np.sqrt(np.square(shifts[truth.particles]).mean())) for name, shifts in pairs.items()}
+    return found if found["shift_px"] else None  # only junk stands off the middle
 
 
 def _junk_scores(denoised: ParticleStack, truth: Truth) -> dict[str, float] | None:

@@ -93,20 +93,21 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
         "neighbours": _neighbours(job.params, numbers["chosen"]),
-        "centres": _centres(numbers),
+        "centres": _centres(numbers, job.params.centre),
         "junk": _junk(numbers["n_junk"], job.stack.n_particles),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
 
 
-def _centres(numbers: dict[str, Any]) -> str:
+def _centres(numbers: dict[str, Any], asked: bool | None) -> str:
     """Where the particles stood."""
     shift, found = numbers["shift_px"], numbers["chosen"]["centre"]
     if shift is None:
-        return "in the middle of the boxes" if found is False else "taken to be in the middle of the boxes"
+        seen = found is False and asked is None
+        return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes"
     source = "found from the images" if found else "given by the input"
-    return f"{shift:.2f} px (rms, each of x and y) off the middle, {source}; moved there (mfvdmSourceOriginX/YAngst)"
+    return f"moved by {shift:.2f} px (rms, each of x and y), {source} (mfvdmSourceOriginX/YAngst)"
 
 
 def _junk(count: int | None, n_particles: int) -> str:

@@ -23,6 +23,7 @@ from ..threads import map_in_order
 from .wiener import BLOCK, Observation
 
 JUNK_BELOW = -float(np.log(100))
+TYPICAL = 0.84  # quantile that contaminated images are hardly below
 SMOOTHNESS = (1 / 8, 1 / 4, 1 / 2, 1)  # standard deviations of what is on a particle in Fourier space, in bandlimits
 STRENGTH = (1, 10, 100, 1000)  # its variance at frequency 0 over that of the noise, per coefficient
 
@@ -161,8 +162,9 @@ def score_particles(
 ) -> FloatArray:
     """The score (n,) of the module's first lines; images below JUNK_BELOW are junk.
 
-    A stack whose typical particle is better explained by something more has a noise that is not as estimated; what all
-    particles have in common is no sign of junk and is taken off.
+    Restorations are not exact: the better the signal stands out of the noise, the more of it they leave, which something
+    more explains. What all particles have in common of that is no sign of junk: the median is taken off the log odds,
+    and they are measured in their spread from it upwards to the quantile TYPICAL, where either is large.
 
     Parameters
     ----------
@@ -190,7 +192,8 @@ def score_particles(
         )
     allowance = allow_for_contrast(presence.log_likelihood, presence.power, contrast_variance(energies))
     more = log_odds_of_more(energies, seen, variances, first)
-    return -np.logaddexp(-(presence.average + allowance), more - max(0.0, float(np.median(more))))
+    middle, upper = np.quantile(more, (0.5, TYPICAL))
+    return -np.logaddexp(-(presence.average + allowance), (more - max(0.0, middle)) / max(1.0, upper - middle))
 
 
 def _log_mean_exp(values: FloatArray) -> FloatArray:

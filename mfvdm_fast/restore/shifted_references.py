@@ -119,7 +119,7 @@ def synchronize_shifts(table: NeighborTable, places: FloatArray) -> FloatArray:
     small: particles are off their centres at random, so that a shift that many views agree on, which pairs of
     neighbours do not see, is none.
 
-    Raises InputError when a row has no match with another reference.
+    A reference without any match but itself is left where it is.
 
     >>> zero, plain = np.zeros((2, 1)), np.zeros((2, 1), bool)
     >>> table = NeighborTable(np.array([[3], [0]]), plain, zero, zero)
@@ -131,8 +131,6 @@ def synchronize_shifts(table: NeighborTable, places: FloatArray) -> FloatArray:
     index = table.indices.ravel()
     j, place = index % n, index // n
     others = np.flatnonzero(i != j)
-    if len(np.unique(i[others])) < n:
-        raise InputError("a reference matches none of the others; give more neighbours for each reference")
     i, j = i[others], j[others]
     turn = turns(table.mirrored.ravel()[others], table.angles.ravel()[others])
     there = np.einsum("eab,eb->ea", turn, places[place[others]])
@@ -141,13 +139,13 @@ def synchronize_shifts(table: NeighborTable, places: FloatArray) -> FloatArray:
     values = np.concatenate([np.ones(len(row)), -turn.ravel()])
     places_of = (np.concatenate([row, np.repeat(row, 2)]), np.concatenate([own, other]))
     equations = scipy.sparse.coo_array((values, places_of), shape=size).tocsr()
-    weight = np.full(len(i), EQUATIONS * n / len(i))
+    weight = np.full(len(i), EQUATIONS * n / max(len(i), 1))
     shifts, trust = np.zeros((n, 2)), np.ones(len(i))
     for _ in range(REWEIGHTINGS):
         scaled = equations.T @ scipy.sparse.diags_array(np.repeat(weight * trust, 2))
         normal = (scaled @ equations + scipy.sparse.identity(2 * n)).tocsc()
         shifts = scipy.sparse.linalg.spsolve(normal, scaled @ there.ravel()).reshape(n, 2)
         residual = (equations @ shifts.ravel()).reshape(-1, 2) - there
-        scale = np.median(np.hypot(*residual.T)) + 1e-12
+        scale = (np.median(np.hypot(*residual.T)) if len(i) else 0.0) + 1e-12
         trust = 1 / (1 + (residual**2).sum(axis=1) / scale**2)
     return shifts
