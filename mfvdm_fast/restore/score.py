@@ -162,8 +162,8 @@ def score_particles(
 ) -> FloatArray:
     """The score (n,) of the module's first lines; images below JUNK_BELOW are junk.
 
-    Restorations are not exact: the better the signal stands out of the noise, the more of it they leave, which something
-    more explains. What all particles have in common of that is no sign of junk: the median is taken off the log odds,
+    Restorations are not exact: the better the signal stands out of the noise, the more of it they leave for something
+    more to explain. What all particles have in common of that is no sign of junk: the median is taken off the log odds,
     and they are measured in their spread from it upwards to the quantile TYPICAL, where either is large.
 
     Parameters
