@@ -136,14 +136,11 @@ def _log_prior(places: FloatArray, spread: float, count: int) -> FloatArray:
 def _centre(scene: Scene, references: Coefficients) -> Coefficients:
     """References (r, P) brought to a common centre."""
     moved, count = scene.moved(references), len(references)
-    coefs = SteerableCoefficients(
-        moved[np.flatnonzero((scene.places == 0).all(axis=1))[0] * count :][:count], scene.offsets
-    )
     # Restorations have no CTF: compared as if each had been seen through the mean of all.
     coarse = scene.coarse
     mean = np.sqrt(coarse.counts @ coarse.precision / coarse.counts.sum())
     alike = Observation(mean[None], np.zeros(count, np.int64), np.ones(len(mean)))
-    seen_through = SteerableCoefficients((coefs.packed * mean).astype(np.complex64), scene.offsets)
+    seen_through = SteerableCoefficients((references[:, scene.columns] * mean).astype(np.complex64), scene.offsets)
     features = reference_features(seen_through, alike, moved, np.zeros(len(moved)))
     shifts = synchronize_shifts(scene.match(features, min(N_MATCHES, len(moved) - 1)), scene.places)
     basis = scene.prepared.basis

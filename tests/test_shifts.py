@@ -12,22 +12,9 @@ from mfvdm_fast.imaging.shifts import compare_shifts, estimate_shifts
 from mfvdm_fast.records import CtfParameters, Images, NoiseModel
 
 from .reference.shifts import reference_log_likelihood
+from .test_fourier_shift import astigmatic, particles
 
 WHITE = NoiseModel(1.0, 0.0)
-
-
-def particles(rng: np.random.Generator, n: int, box_size: int) -> Images:
-    """Blobs off the middle: smooth, all different, zero at the edge."""
-    line = np.arange(box_size) - box_size // 2
-    x, y = line[None, None, None, :], line[None, None, :, None]
-    at = rng.uniform(-0.15, 0.15, (2, n, 5, 1, 1)) * box_size
-    height = rng.uniform(0.5, 1.5, (n, 5, 1, 1))
-    return (height * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 1.5**2))).sum(axis=1).astype(np.float32)
-
-
-def astigmatic(rng: np.random.Generator, n: int) -> CtfParameters:
-    u = rng.uniform(1e4, 3e4, n)
-    return make_ctf(u, defocus_v_angstrom=u - 4e3, defocus_angle=rng.uniform(0, np.pi, n))
 
 
 def observe(images: Images, ctf: CtfParameters | None, shifts: np.ndarray) -> Images:

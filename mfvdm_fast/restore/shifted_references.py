@@ -20,9 +20,9 @@ import scipy.sparse.linalg
 
 from ..errors import InputError
 from ..records import BoolArray, Coefficients, FloatArray, NeighborTable, SteerableCoefficients
+from .templates import factor_penalty
 from .wiener import Observation
 
-LEAST_PENALTY = 0.05  # rms in log L of what is worth a feature
 EQUATIONS = 12.0  # that each reference's matches count for, against one that its shift is 0
 REWEIGHTINGS = 4
 
@@ -81,10 +81,7 @@ def reference_features(
     power = np.square(references.real, dtype=np.float64) + np.square(references.imag, dtype=np.float64)
     penalty = power @ (seen.precision * twice).T  # (m, g)
     common = penalty @ share
-    root = np.sqrt(share)
-    values, vectors = np.linalg.eigh(((d := penalty - common[:, None]) * root).T @ (d * root) / len(references))
-    axes = vectors[:, values > LEAST_PENALTY**2]
-    of_class = np.divide(axes, root[:, None], out=np.zeros_like(axes), where=root[:, None] > 0)
+    of_class, of_reference = factor_penalty(penalty - common[:, None], share)
     weight = (seen.transfer / seen.noise_power).astype(np.float32)
     extra = of_class.shape[1] + 1
     observed = np.empty((coefs.n_particles, coefs.packed.shape[1] + extra), np.complex64)
@@ -92,7 +89,7 @@ def reference_features(
         observed[rows, extra:] = coefs.packed[rows] * weight[g]
         observed[rows, 1:extra] = -of_class[g]
     observed[:, 0] = 1
-    columns = [(log_prior - common)[:, None], d @ (axes * root[:, None]), references]
+    columns = [(log_prior - common)[:, None], of_reference, references]
     offsets = coefs.offsets + extra
     offsets[0] = 0
     return ReferenceFeatures(

@@ -212,7 +212,7 @@ def _features(
         right.append(template)
     share = seen.counts / seen.counts.sum()
     common = penalty.mean(axis=0, dtype=np.float64)
-    of_class, of_template = _factor_penalty(penalty - common, share)
+    of_class, of_template = factor_penalty(penalty - common, share)
     left[0] = np.concatenate([left[0].real, -of_class[seen.group[particles]]], axis=1).astype(np.complex64)
     right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
     widths[0] += of_class.shape[1]
@@ -240,7 +240,7 @@ def _add_penalty(penalty: Real, fit: _Fit, seen: Observation, k: int) -> None:
         penalty[rows] += (np.square(template.real) + np.square(template.imag)) @ precision
 
 
-def _factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
+def factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(g, r) and (n, r) whose product is the penalty, but for what is below LEAST_PENALTY."""
     root = np.sqrt(share)
     gram = (penalty.T @ penalty) * np.outer(root, root) / len(penalty)
