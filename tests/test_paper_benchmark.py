@@ -19,7 +19,7 @@ from mfvdm_fast.records import NeighborTable
 from .conftest import shared_data
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "paper"
-NAMES = ("cells", "peers", "methods", "run", "tables", "halfsets")
+NAMES = ("cells", "peers", "methods", "run", "tables", "halfset_stacks", "independent", "halfsets")
 
 
 @pytest.fixture
@@ -158,10 +158,42 @@ def test_half_sets(paper: dict[str, Any], simulated: Path, tmp_path: Path) -> No
     assert np.abs(mixed[frequency > 0.12]).max() < 4 / np.sqrt(200)
 
     options = ["--methods", "random", "mfvdm_star", "--seeds", "0", "--threads", "1", "--out", str(tmp_path)]
-    halfsets.main(["--data", str(simulated), "--star", "particles.star", *options])
+    options += ["--data", str(simulated), "--star", "particles.star", "--twin-n", "120"]
+    halfsets.main([*options, "--stacks", "real", "twin"])
     found = {name: json.loads((tmp_path / f"halves-s0-{name}.json").read_text()) for name in ("random", "mfvdm_star")}
     assert found["mfvdm_star"]["lists"]["bands"][0] > found["random"]["lists"]["bands"][0] + 0.1
     assert found["mfvdm_star"]["restored"]["bands"][0] > 0.5
     assert "restored" not in found["random"]
+    assert found["mfvdm_star"]["independent"]["bands"][0] > 0.1
+    twin = json.loads((tmp_path / "twin-s0-mfvdm_star.json").read_text())
+    assert twin["truth"]["bands"][1] > 0.2
+    assert twin["truth of lists"]["bands"][1] > 0.2
     paper["tables"].main(["--out", str(tmp_path)])
-    assert f"| MFVDM* | {found['mfvdm_star']['lists']['bands'][0]:.3f} |" in (tmp_path / "results.md").read_text()
+    text = (tmp_path / "results.md").read_text()
+    assert f"| MFVDM* | {found['mfvdm_star']['lists']['bands'][0]:.3f} " in text
+    assert "A simulated twin" in text
+
+
+def test_independent_correlation(paper: dict[str, Any], simulated: Path, tmp_path: Path) -> None:
+    """Clean particles agree with originals of others, noise does not, however well its halves agree."""
+    methods, stacks = paper["methods"], paper["halfset_stacks"]
+    particles = stacks.make_twin(200, threads=1)
+    given = methods.expand(methods.Job(particles.stack, 1.0, 1, tmp_path, ""))
+    side = np.random.default_rng(0).permutation(200) < 100
+    clean = given.basis.expand(particles.clean, 1)
+    rng = np.random.default_rng(1)
+    noise = given.basis.expand(np.tile(rng.standard_normal(particles.clean[:100].shape), (2, 1, 1)).astype(np.float32))
+    compare = paper["independent"].independent_correlation
+    found = [compare(given, one - one.mean(axis=0), side, 1)[1] for one in (clean, noise)]
+    assert found[0][1:8].mean() > 0.3
+    assert abs(found[1][1:8].mean()) < 0.1
+
+
+def test_scrambled_images_keep_their_amplitudes(paper: dict[str, Any], tmp_path: Path) -> None:
+    stacks = paper["halfset_stacks"]
+    given = stacks.make_twin(60, threads=1)
+    mixed = stacks.scramble(given)
+    images, rows = given.stack.read(np.arange(60)), np.arange(60)
+    assert mixed.stack.read(rows).std() == pytest.approx(images.std(), rel=0.05)
+    centred = [x - x.mean(axis=0) for x in (images, mixed.stack.read(rows))]
+    assert abs(np.vdot(*centred)) < 0.1 * np.vdot(centred[0], centred[0])

@@ -1,6 +1,6 @@
 """Real particles have no truth: how well two independent halves agree.
 
-python benchmarks/paper/halfsets.py --data DIR --out DIR [--seeds 0 1 2] [--methods mfvdm_star paper default]
+python benchmarks/paper/halfsets.py --data DIR --out DIR [--stacks real twin] [--seeds 0 1 2] [--methods paper default]
 
 Lists: each method lists 50 neighbours of every particle. The list is split at random; each half becomes the
 CTF-corrected average of its aligned originals, the particle itself left out. "Random lists" are aligned lists of
@@ -10,6 +10,10 @@ Restored: the stack is split at random and each half restored by itself; every p
 nearest in the other half, by one table of pairs and angles for all methods.
 Both are mean Fourier ring correlations over the particles, the mean over all particles taken out of both sides: without
 that, an image of anything would agree with another.
+Halves agree on what is wrong in both as well. So the same is measured on the same images with random phases
+("scrambled"), where nothing is to agree on, and on a simulated "twin", where the truth is known ("truth": ring
+correlation of restored particles with clean images, "truth of lists": of the averages of whole lists). And each half
+restored is compared with the originals of the other ("independent", see independent.py), which no method has touched.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from methods import METHODS, N_NEIGHBORS, Expanded, Job, average_neighbors, expand, missing, steer
+from halfset_stacks import N_TWIN, Particles, make_twin, read_real, scramble
+from independent import independent_correlation
+from methods import METHODS, N_NEIGHBORS, Expanded, Job, Outcome, average_neighbors, expand, missing, steer
 
-from mfvdm_fast import open_stack
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.neighbors.align import align_pairs
 from mfvdm_fast.records import Coefficients, FloatArray, NeighborTable
@@ -32,33 +37,56 @@ from mfvdm_fast.records import Coefficients, FloatArray, NeighborTable
 STAR = "apoferritin/apoferritin_64_sub1000.star"
 EDGES_ANGSTROM = (40.0, 20.0)  # between the bands that the table gives; the last ends at the bandlimit
 PAIRS = "mfvdm_star"  # whose table pairs the two halves
+FILES = {"real": "halves", "scrambled": "scrambled", "twin": "twin"}  # how the names of files begin
+KINDS = ("lists", "restored", "independent", "truth", "truth of lists")
 
 
 def main(arguments: list[str] | None = None) -> None:
     args = _arguments().parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
-    path = args.data / args.star
-    stack = open_stack(path, project_dir=path.parent)
-    stack = ParticleStack.from_array(stack.read(np.arange(stack.n_particles)), stack.pixel_size, stack.ctf)
+    for name in args.stacks:
+        particles = make_twin(args.twin_n, threads=args.threads) if name == "twin" else read_real(args.data / args.star)
+        particles = scramble(particles) if name == "scrambled" else particles
+        measure(name, particles, args)
+
+
+def measure(name: str, particles: Particles, args: argparse.Namespace) -> None:
+    """One JSON file for each method and seed."""
     with tempfile.TemporaryDirectory() as work:
-        job = Job(stack, 1.0, args.threads, Path(work), "")
+        job = Job(particles.stack, 1.0, args.threads, Path(work), "")
         given, pairs = expand(job), METHODS[PAIRS][1](job).tables["final"]
         for method in args.methods:
             if method != "random" and (reason := missing(method, "")):
                 print(f"{method}: left out, {reason}")
                 continue
-            table = _random(given, args.threads) if method == "random" else METHODS[method][1](job).tables.get("final")
+            outcome = None if method == "random" else METHODS[method][1](job)
+            table = _random(given, args.threads) if outcome is None else outcome.tables.get("final")
             for seed in args.seeds:
-                found: dict[str, Any] = {"method": method, "seed": seed, "n": stack.n_particles}
+                found: dict[str, Any] = {"stack": name, "method": method, "seed": seed, "n": job.stack.n_particles}
                 if table is not None:
                     found["lists"] = compare_lists(given, table, job, seed)
-                if method != "random":
-                    found["restored"] = compare_restored(given, pairs, job, method, seed)
-                (args.out / f"halves-s{seed}-{method}.json").write_text(json.dumps(found))
-                bands = [
-                    f"{kind} {np.round(found[kind]['bands'], 3)}" for kind in found if kind in ("lists", "restored")
-                ]
-                print(f"{method}, seed {seed}: {', '.join(bands)}", flush=True)
+                if outcome is not None:
+                    found |= compare_restored(given, pairs, job, method, seed)
+                if particles.clean is not None:
+                    found |= compare_truth(given, table, outcome, particles)
+                (args.out / f"{FILES[name]}-s{seed}-{method}.json").write_text(json.dumps(found))
+                bands = [f"{kind} {np.round(found[kind]['bands'], 3)}" for kind in KINDS if kind in found]
+                print(f"{name}, {method}, seed {seed}: {', '.join(bands)}", flush=True)
+
+
+def compare_truth(
+    given: Expanded, table: NeighborTable | None, outcome: Outcome | None, particles: Particles
+) -> dict[str, Any]:
+    """FRC with clean images, of restored particles and of the averages of lists."""
+    found, pixel_size = {}, particles.stack.pixel_size or 1.0
+    clean = given.basis.expand(np.asarray(particles.clean), None)
+    if table is not None:
+        averages = average_neighbors(given, table, with_itself=False)
+        found["truth of lists"] = _agreement(given, averages, clean, pixel_size)
+    if outcome is not None:
+        restored = outcome.read(np.arange(len(clean)))
+        found["truth"] = _agreement(given, given.basis.expand(restored, None), clean, pixel_size)
+    return found
 
 
 def compare_lists(given: Expanded, table: NeighborTable, job: Job, seed: int) -> dict[str, Any]:
@@ -75,7 +103,7 @@ def compare_lists(given: Expanded, table: NeighborTable, job: Job, seed: int) ->
 
 
 def compare_restored(given: Expanded, pairs: NeighborTable, job: Job, method: str, seed: int) -> dict[str, Any]:
-    """FRC of particles of one half of the stack with their nearest of the other half, restored without each other."""
+    """Halves of the stack, each restored by itself: FRC of nearest particles, and with originals of the other half."""
     n = job.stack.n_particles
     side = np.random.default_rng(seed).permutation(n) < n // 2
     packed = np.empty_like(given.raw.packed)
@@ -91,11 +119,20 @@ def compare_restored(given: Expanded, pairs: NeighborTable, job: Job, method: st
     first = np.argmax(across[rows], axis=1)
     near = pairs.indices[rows, first]
     turned = steer(packed[near], given.raw.offsets, pairs.mirrored[rows, first], pairs.angles[rows, first])
-    return _agreement(given, packed[rows], turned, job.stack.pixel_size or 1.0)
+    frequency, correlation = independent_correlation(given, packed, side, job.threads)
+    pixel_size = job.stack.pixel_size or 1.0
+    return {
+        "restored": _agreement(given, packed[rows], turned, pixel_size),
+        "independent": _in_bands(given, frequency, correlation, pixel_size),
+    }
 
 
 def _agreement(given: Expanded, one: Coefficients, other: Coefficients, pixel_size: float) -> dict[str, Any]:
     frequency, frc = ring_correlation(given, one - one.mean(axis=0), other - other.mean(axis=0))
+    return _in_bands(given, frequency, frc, pixel_size)
+
+
+def _in_bands(given: Expanded, frequency: FloatArray, frc: FloatArray, pixel_size: float) -> dict[str, Any]:
     frequency = frequency / pixel_size
     edges = [0.0, *(1 / edge for edge in EDGES_ANGSTROM), np.inf]
     bands = [float(np.mean(frc[(frequency >= low) & (frequency < high)])) for low, high in pairwise(edges)]
@@ -134,6 +171,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with apoferritin/")
     parser.add_argument("--star", default=STAR, help="particles below it (%(default)s)")
+    parser.add_argument("--stacks", nargs="+", choices=list(FILES), default=list(FILES), help="(%(default)s)")
+    parser.add_argument("--twin-n", type=int, default=N_TWIN, help="particles of the twin (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the splits")
     parser.add_argument("--methods", nargs="+", choices=["random", *METHODS], metavar="METHOD",

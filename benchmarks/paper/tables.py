@@ -20,7 +20,12 @@ Runs = dict[tuple[str, int, str], list[dict[str, Any]]]  # (cell, n, method): on
 ORDER = ["constant", *METHODS]
 TITLES = {"constant": "constant image", **{name: title for name, (title, _) in METHODS.items()}}
 HALF_TITLES = {"random": "random lists", **TITLES}
-HALF_KINDS = ("lists", "restored")
+HALF_KINDS = ("lists", "restored", "independent", "truth", "truth of lists")
+HALF_STACKS = {
+    "halves": "Real particles (apoferritin): agreement of halves",
+    "scrambled": "The same images with random phases: what halves agree on where nothing is",
+    "twin": "A simulated twin: agreement of halves, and with the truth",
+}
 FIGURE = (("vdm", "C2"), ("paper", "C0"), ("default", "C3"))
 
 
@@ -30,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, help="where results.md and the figures go (--out)")
     args = parser.parse_args(arguments)
     target = args.to or args.out
-    runs, halves = read_runs(args.out), read_halves(args.out)
+    runs = read_runs(args.out)
     parts = []
     for name, title in (
         ("published", "Table I: images and neighbours"),
@@ -43,9 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     if any(key[0] in TABLES["published"] for key in runs):
         parts += ["## Table II: time", "", *time_table(runs), ""]
         parts += figure_6(runs, target)
-    if halves:
-        parts += ["## Real particles (apoferritin): agreement of halves", "", *half_table(halves), ""]
-        parts += half_figure(halves, target)
+    stacks = {name: halves for name in HALF_STACKS if (halves := read_halves(args.out, name))}
+    for name, halves in stacks.items():
+        parts += [f"## {HALF_STACKS[name]}", "", *half_table(halves), ""]
+    if stacks:
+        parts += half_figure(stacks, target)
     text = "\n".join(parts)
     (target / "results.md").write_text(text)
     print(text)
@@ -61,9 +68,10 @@ def read_runs(folder: Path) -> Runs:
     return runs
 
 
-def read_halves(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def read_halves(folder: Path, name: str = "halves") -> dict[str, list[dict[str, Any]]]:
+    """All results of halfsets.py on one stack, by method."""
     halves: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(folder.glob("halves-s*-*.json")):
+    for path in sorted(folder.glob(f"{name}-s*-*.json")):
         found = json.loads(path.read_text())
         halves[found["method"]].append(found)
     return halves
@@ -166,36 +174,44 @@ def figure_6(runs: Runs, target: Path) -> list[str]:
 
 
 def half_table(halves: dict[str, list[dict[str, Any]]]) -> list[str]:
-    limit = next(r[key]["limit_angstrom"] for found in halves.values() for r in found for key in HALF_KINDS if key in r)
-    names = [f"{kind}: {band}" for kind in HALF_KINDS for band in ("to 1/40 Å", "to 1/20 Å", f"to 1/{limit:.0f} Å")]
+    every = [r for found in halves.values() for r in found]
+    kinds = [kind for kind in HALF_KINDS if any(kind in r for r in every)]
+    limit = next(r[kind]["limit_angstrom"] for r in every for kind in kinds if kind in r)
     lines = [
-        "Mean FRC of two halves of the lists of neighbours, and of two halves of the stack restored by themselves.",
+        f"Mean correlation of rings to 1/40, 1/20 and 1/{limit:.0f} Å; what the columns are: "
+        "[halfsets.py](halfsets.py). ± is half the range over the seeds.",
         "",
-        f"| method | {' | '.join(names)} | seeds |",
-        "|---" * 8 + "|",
+        f"| method | {' | '.join(kinds)} | seeds |",
+        "|---" * (len(kinds) + 2) + "|",
     ]
     for method in [name for name in HALF_TITLES if name in halves]:
         found = halves[method]
         cells = [
-            spread((r[kind]["bands"][band] for r in found if kind in r), 3) for kind in HALF_KINDS for band in range(3)
+            " ".join(spread((r[kind]["bands"][band] for r in found if kind in r), 3) for band in range(3)).strip()
+            for kind in kinds
         ]
         lines.append("| " + " | ".join([HALF_TITLES[method], *cells, str(len(found))]) + " |")
     return lines
 
 
-def half_figure(halves: dict[str, list[dict[str, Any]]], target: Path) -> list[str]:
-    def draw(panels: Any) -> None:
-        for axis, key in zip(panels[0], HALF_KINDS, strict=True):
-            for colour, method in enumerate(name for name in HALF_TITLES if name in halves):
-                found = [r[key] for r in halves[method] if key in r]
-                if found:
-                    frc = np.mean([r["frc"] for r in found], axis=0)
-                    axis.plot(found[0]["frequency"], frc, f"C{colour}", label=HALF_TITLES[method])
-            axis.set(xlabel="1/Å", ylabel="mean FRC", title=key)
-            axis.legend(fontsize="x-small")
+def half_figure(stacks: dict[str, dict[str, list[dict[str, Any]]]], target: Path) -> list[str]:
+    """One row for each stack, one panel for each kind."""
+    kinds = [kind for kind in HALF_KINDS if any(kind in r for h in stacks.values() for f in h.values() for r in f)]
 
-    _plot(target / "halves.png", 1, 2, draw)
-    return ["![FRC of two halves](halves.png)", ""]
+    def draw(panels: Any) -> None:
+        for row, (name, halves) in zip(panels, stacks.items(), strict=True):
+            for axis, kind in zip(row, kinds, strict=True):
+                for colour, method in enumerate(HALF_TITLES):
+                    found = [r[kind] for r in halves.get(method, []) if kind in r]
+                    if found:
+                        mean = np.mean([r["frc"] for r in found], axis=0)
+                        axis.plot(found[0]["frequency"], mean, f"C{colour % 10}", label=HALF_TITLES[method])
+                axis.set(xlabel="1/Å", ylabel="correlation", title=f"{name}: {kind}")
+                axis.set_visible(bool(axis.lines))
+            row[0].legend(fontsize="x-small")
+
+    _plot(target / "halves.png", len(stacks), len(kinds), draw)
+    return ["![correlation of two halves](halves.png)", ""]
 
 
 def _plot(path: Path, n_rows: int, n_columns: int, draw: Callable[[Any], None]) -> None:

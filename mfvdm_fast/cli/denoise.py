@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restoration-eigenvectors", dest="n_restoration_eigenvectors", metavar="M", type=int,
         help=f"eigenvectors per frequency of graph_map (default: {default.n_restoration_eigenvectors})")  # fmt: skip
     add("--neighbors", dest="n_neighbors", metavar="N", type=int,
-        help="neighbours of each particle (default: 50, fewer in stacks of less than 2,000)")  # fmt: skip
+        help="neighbours of each particle (default: 50, fewer in stacks of less than 5,000)")  # fmt: skip
     add("--refine", action=argparse.BooleanOptionalAction, default=None,
         help="refine the neighbours by Algorithm 1 of the paper (default: as the data ask)")  # fmt: skip
     add("--frequencies", dest="n_frequencies", metavar="K", type=int,
