@@ -151,6 +151,7 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"method": "spectr
 # On 70S particles fewer neighbours gain 0.5 to 0.9 dB at n = 1,000 and 2,000 (SNR .05 and .02) over one in 40; fewer
 # than these lose at SNR .01.
 MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 12, 100
+TOO_FEW = 20  # particles; as many neighbours are asked for in vain, so that such a stack is refused
 
 
 def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
@@ -161,7 +162,8 @@ def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
     """
     if params.n_neighbors is not None or not uses(params.method, "n_neighbors"):
         return params
-    return replace(params, n_neighbors=min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, n_particles // PARTICLES_PER_NEIGHBOR)))
+    least = LEAST_NEIGHBORS if n_particles > TOO_FEW else TOO_FEW
+    return replace(params, n_neighbors=min(MOST_NEIGHBORS, max(least, n_particles // PARTICLES_PER_NEIGHBOR)))
 
 
 REFINE_BELOW, MATCH_TWICE_BELOW = 0.15, 0.3  # closure of the first neighbour lists

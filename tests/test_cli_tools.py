@@ -278,7 +278,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
     ("name", "code", "text"),
     [
         ("apoferritin/apoferritin_64_sub1000.star", 0, "float16 (MRC mode 12)"),
-        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 12 neighbours"),
+        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 20 neighbours"),
         ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "the stack has 17 particles"),
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),

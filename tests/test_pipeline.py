@@ -292,7 +292,7 @@ def test_isolated_scale_tiny_pixel_values_do_not_matter(simulated: SimulatedStac
 
 def test_too_few_particles_are_refused(simulated: SimulatedStack) -> None:
     stack = ParticleStack.from_array(simulated.read(np.arange(5)), PIXEL_SIZE)
-    with pytest.raises(InputError, match="the stack has 5 particles, but 12 neighbours are asked for each"):
+    with pytest.raises(InputError, match="the stack has 5 particles, but 20 neighbours are asked for each"):
         denoise(stack)
 
 
