@@ -19,7 +19,7 @@ PROGRAM = 205e6  # the same with the kernels in use
 PLOTTING = 80e6  # the contact sheet and its libraries
 EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour table
 PCA_ROWS = 2048  # coefficients in work at once
-ENERGIES = 408  # bytes per particle, for the score; a few frequencies at a time
+EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
 COARSE = 2e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
@@ -186,7 +186,8 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         stages["templates"] = base + graph + solver(m) + 8 * n * m + 8 * CTF_CLASSES * m**2 + 16 * n * matched
         stages["match"] = base + n * (16 * matched + 48 * KEPT_FEATURES * matched)
     m = KEPT * params.n_restoration_eigenvectors
-    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2 + 4 * ENERGIES * n
+    graph += EDGE_TRUST * n * job.n_neighbors
+    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
     return stages
 
 

@@ -28,7 +28,14 @@ from .imaging.ctf import (
     phase_flip_images,
 )
 from .imaging.fourier_shift import shift_images
-from .imaging.noise import estimate_noise, estimate_noise_power, is_white, relative_power, whiten_images
+from .imaging.noise import (
+    estimate_noise,
+    estimate_noise_power,
+    is_white,
+    like_the_others,
+    relative_power,
+    whiten_images,
+)
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
 from .params import DenoiseParams
@@ -69,6 +76,11 @@ class Preparation:
         sample = self.stack.read(sample_rows(self.stack))
         noise = estimate_noise(sample)
         radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise)
+        if self.params.method != "cwf":  # which has no other defence against junk than to take it for noise
+            alike = like_the_others(sample, noise, radius, self.threads)
+            if not alike.all():
+                sample = sample[alike]
+                noise = estimate_noise(sample)
         warn_if_inverted(sample, noise, radius)
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)

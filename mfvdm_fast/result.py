@@ -34,7 +34,8 @@ class DenoiseResult:
     log_likelihood : (n,), of each image with the best template of the other half of the particles, against noise alone;
         about half of the signal-to-noise energy for a particle, around 0 where there is none; None without matching.
     score : (n,), log likelihood of each image as a particle of the stack against the other explanations: nothing there,
-        or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching.
+        or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching. Where it tells of junk,
+        all are restored with weights: :func:`mfvdm_fast.restore.score.trust_in`.
     eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
     basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.

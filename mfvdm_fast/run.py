@@ -11,7 +11,7 @@ from .basis.steerable_pca import weigh_features
 from .centring import FIRST_SPREAD, NEXT_SPREAD, compare_with_own, find_shifts, make_scene, stand_off_centre
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
-from .graph.frequency_graph import build_frequency_graph
+from .graph.frequency_graph import build_frequency_graph, build_trusted_graph
 from .neighbors.agreement import measure_closure
 from .neighbors.align import align_pairs
 from .neighbors.match import match_neighbors
@@ -29,7 +29,7 @@ from .records import (
 )
 from .restore.ctf_division import filter_transfer
 from .restore.graph_map import SolveBasis, restore_graph_map
-from .restore.score import Presence, average_over_views, other_signals, score_particles
+from .restore.score import Presence, average_over_views, explained, other_signals, score_particles, trust_in
 from .restore.spectral import apply_spectral_filter
 from .restore.templates import Templates, fit_templates, split_in_halves
 from .restore.wiener import Observation, restore_wiener
@@ -243,31 +243,47 @@ class Run:
         table = self.move(shifts, coefs)
         return table, self.templates(table, coefs, seen, 0)
 
+    def judge(
+        self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation
+    ) -> FloatArray:
+        """The score of every particle, by what matching says and what its own template leaves unexplained."""
+        first, last = int(coefs.offsets[1]), int(coefs.offsets[templates.k_max + 1])
+        part, basis = seen.columns(0, last), self.prepared.basis
+        others = other_signals(part.noise_power, basis.radial_nodes[:last] / basis.bandlimit)
+        energies = np.zeros((coefs.n_particles, 3, len(others)))
+        for k in range(templates.k_max + 1):
+            here = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+            own = seen.columns(here.start, here.stop)
+            energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
+        return score_particles(presence, energies, part, others, first)
+
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
-        """Graph MAP on the graph of the matched particles, in place; the table that the graph was made from."""
+        """Graph MAP on the graph of the matched particles, in place; the table that the graph was made from.
+
+        What looks like junk is restored as all are, but its neighbours listen to it less.
+        """
         seen = self.prepared.observation(coefs)
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
         for sweep in range(self.params.n_matchings or 0):
             templates = templates or self.templates(table, coefs, seen, sweep)
-            table, templates = self.match(templates, table, coefs, seen), None
-        del templates
-        graph = build_frequency_graph(table, threads=self.threads)
+            table = self.match(templates, table, coefs, seen)
+            if self.presence is not None:
+                self.score = self.judge(templates, self.presence, coefs, seen)
+            templates = None
+        trust = None if self.score is None else trust_in(self.score)
+        if trust is None:
+            graph = build_frequency_graph(table, threads=self.threads)
+        else:
+            graph = build_trusted_graph(table, trust, threads=self.threads)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 
         def watched(k: int) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)
             return solve(k)
 
-        basis = self.prepared.basis
-        frequencies = basis.radial_nodes / basis.bandlimit
-        others = None if self.presence is None else other_signals(seen.noise_power, frequencies)
-        restored = restore_graph_map(
-            coefs, seen, watched, graph.degrees, out=coefs.packed, others=others, threads=self.threads
-        )
-        if self.presence is not None and others is not None and restored.energies is not None:
-            first = int(coefs.offsets[1])
-            self.score = score_particles(self.presence, restored.energies, seen, others, first)
+        seen = replace(seen, trust=trust)
+        restore_graph_map(coefs, seen, watched, graph.degrees, out=coefs.packed, threads=self.threads)
         self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
         return table

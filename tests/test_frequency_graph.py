@@ -10,7 +10,7 @@ import pytest
 
 from mfvdm_fast.errors import InputError
 from mfvdm_fast.graph import frequency_graph
-from mfvdm_fast.graph.frequency_graph import build_frequency_graph, real_matrix
+from mfvdm_fast.graph.frequency_graph import LEAST_TRUST, build_frequency_graph, build_trusted_graph, real_matrix
 from mfvdm_fast.records import FrequencyGraph, NeighborTable
 
 from .reference import hermitian as twin
@@ -55,6 +55,42 @@ def test_weights_change_the_graph(table: NeighborTable) -> None:
     np.testing.assert_allclose(real_matrix(halved, 1).toarray(), real_matrix(plain, 1).toarray(), atol=1e-15)
     uneven = build_frequency_graph(table, weights=1 + np.arange(200.0).reshape(40, 5))
     assert np.abs(real_matrix(uneven, 1).toarray() - real_matrix(plain, 1).toarray()).max() > 0.05
+
+
+def test_everyone_listens_to_those_who_are_trusted(table: NeighborTable) -> None:
+    trust = np.random.default_rng(0).uniform(0.6, 1, 40)
+    trust[3] = 0
+    plain, graph = build_frequency_graph(table), build_trusted_graph(table, trust)
+    kept = np.maximum(trust, LEAST_TRUST)
+    rows = np.repeat(np.arange(40), np.diff(graph.indptr))
+    np.testing.assert_allclose(graph.weights, kept[rows] * kept[graph.indices])
+    heard = np.bincount(rows, kept[graph.indices])  # the degree of i is what it hears, times its own trust
+    np.testing.assert_allclose(graph.degrees, kept * heard)
+    np.testing.assert_array_equal(graph.indices, plain.indices)
+    everyone = build_trusted_graph(table, np.ones(40))
+    np.testing.assert_array_equal(everyone.degrees, plain.degrees)
+
+
+def test_a_graph_of_junk_alone_fades_out() -> None:
+    """Twenty particles and ten images of junk that know only each other, at random angles."""
+    rng = np.random.default_rng(1)
+    particles, junk_images = (rng.permuted(np.tile(np.arange(count), (count, 1)), axis=1) for count in (20, 10))
+    indices = np.concatenate([particles[:, :8], 20 + junk_images[:, :4].repeat(2, axis=1)])
+    angles = np.where(np.arange(30)[:, None] < 20, 0.0, rng.uniform(-3, 3, indices.shape))
+    table = NeighborTable(indices, np.zeros(indices.shape, bool), angles, np.zeros(indices.shape))
+    trust = np.where(np.arange(30) < 20, 1.0, 0.001)
+    graphs = (build_frequency_graph(table), build_trusted_graph(table, trust))
+    plain, graph = (real_matrix(g, 1).toarray() for g in graphs)
+    junk = np.tile(np.arange(30) >= 20, 2)
+    assert np.abs(np.linalg.eigvalsh(plain[junk][:, junk])).max() > 0.3
+    assert np.abs(np.linalg.eigvalsh(graph[junk][:, junk])).max() < 0.05
+    np.testing.assert_array_equal(graph[~junk][:, ~junk], plain[~junk][:, ~junk])
+
+
+def test_refuses_trust_that_is_none(table: NeighborTable) -> None:
+    for trust in (np.ones(39), np.full(40, 1.5)):
+        with pytest.raises(InputError, match="trust must be a number between 0 and 1 for each of 40 particles"):
+            build_trusted_graph(table, trust)
 
 
 def test_any_number_of_threads_gives_the_same_bits(table: NeighborTable) -> None:

@@ -14,6 +14,7 @@ from mfvdm_fast.imaging.noise import (
     estimate_noise,
     estimate_noise_power,
     is_white,
+    like_the_others,
     radii_px,
     relative_power,
     whiten_images,
@@ -138,6 +139,20 @@ def test_chunks_and_threads_do_not_matter(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(one, two)
     strided = np.repeat(images, 2, axis=0)[::2]
     np.testing.assert_array_equal(estimate_noise_power(strided, model, 6).relative_power, one)
+
+
+def test_backgrounds_with_something_in_them_are_told(rng: np.random.Generator) -> None:
+    images = white_images(400, 33, rng)
+    model = estimate_noise(images)
+    assert like_the_others(images, model, 12).all()
+    rows = np.hypot(*(np.indices((33, 33)) - np.array([4, 27])[:, None, None]))
+    images[:40] += 9 * np.exp(-0.5 * (rows / 2) ** 2).astype(np.float32)  # a blob in a corner
+    images[40:60, 12:20, 12:20] += 9  # a bright particle is no background
+    found = like_the_others(images, estimate_noise(images), 12)
+    assert not found[:40].any()
+    assert found[40:].all()
+    np.testing.assert_array_equal(like_the_others(images, estimate_noise(images), 12, threads=2), found)
+    assert estimate_noise(images[found]).variance < estimate_noise(images).variance
 
 
 def test_relative_power_between_and_beyond_its_frequencies() -> None:

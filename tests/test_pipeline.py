@@ -96,13 +96,31 @@ def test_matching_finds_purer_neighbours_and_better_images() -> None:
 
 
 def test_every_kind_of_junk_gets_low_scores() -> None:
-    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
+    settings = SimulationSettings(snr=0.05, junk_fraction=0.2)
     noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
     score = denoise(noisy, preset("default", n_matchings=1)).score
     assert score is not None
     good = np.sort(score[noisy.junk_kind == 0])
     areas = [1 - np.searchsorted(good, score[noisy.junk_kind == kind]).mean() / len(good) for kind in (1, 2, 3)]
     assert min(areas) > 0.85, areas
+
+
+def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
+    good = np.flatnonzero(~noisy.junk)
+    clean = noisy.read_clean(good)
+
+    def error(found: DenoiseResult) -> float:
+        return evaluate_images([clean], [found.images(good)], float(np.ptp(clean))).psnr_db
+
+    params = preset("default", n_matchings=1, centre=False)
+    found = denoise(noisy, params, threads=1)
+    assert not found.whitened  # the noise is white, whatever lies beside the particles
+    np.testing.assert_array_equal(denoise(noisy, params, threads=2).images(), found.images())
+    assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
+    monkeypatch.setattr("mfvdm_fast.run.trust_in", lambda score: None)
+    assert error(found) > error(denoise(noisy, params)) + 0.5
 
 
 def test_the_default_beats_the_published_method_and_the_wiener_filter(

@@ -8,6 +8,7 @@ import pytest
 from mfvdm_fast.errors import InputError
 from mfvdm_fast.records import Coefficients, FloatArray
 from mfvdm_fast.restore.score import (
+    DOUBT,
     JUNK_BELOW,
     Presence,
     allow_for_contrast,
@@ -17,6 +18,8 @@ from mfvdm_fast.restore.score import (
     log_odds_of_more,
     other_signals,
     score_particles,
+    share_of_junk,
+    trust_in,
 )
 from mfvdm_fast.restore.wiener import Observation
 
@@ -114,6 +117,49 @@ def test_what_all_particles_have_in_common_is_no_junk() -> None:
     assert np.median(log_odds_of_more(energies, seen, variances, FIRST)) > 5
     score = score_particles(presence, energies, seen, variances, FIRST)
     assert np.median(score) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
+def test_share_of_junk_is_the_likeliest(share: float) -> None:
+    rng = np.random.default_rng(4)
+    junk = rng.uniform(size=5000) < share
+    x = rng.normal(np.where(junk, -2, 2))
+    score = 4 * x  # log N(x; 2, 1) / N(x; -2, 1)
+    found = share_of_junk(score)
+    assert found == pytest.approx(reference.share_of_junk(score), abs=3e-4)
+    assert found == pytest.approx(share, abs=0.02)
+    trust = trust_in(score - DOUBT)
+    if share:
+        assert trust is not None
+        good, bad = np.exp(-0.5 * (x - 2) ** 2), np.exp(-0.5 * (x + 2) ** 2)
+        np.testing.assert_allclose(trust, (1 - found) * good / ((1 - found) * good + found * bad), rtol=1e-6)
+        assert trust[~junk].mean() > 0.97
+        assert trust[junk].mean() < 0.2
+
+
+def test_without_junk_all_are_trusted() -> None:
+    scores = np.random.default_rng(0).normal(3, 0.5, 1000)
+    assert trust_in(scores) is None
+    scores[:10] = -3.0
+    assert trust_in(scores) is None  # in doubt
+    scores[:10] = -20.0
+    trust = trust_in(scores)
+    assert trust is not None
+    assert trust[:10].max() < 1e-5
+    assert trust[10:].min() > 0.99
+
+
+def test_high_contrast_is_no_junk() -> None:
+    """Templates are a tenth off: what they leave of bright particles is many times what they leave of others."""
+    y, x, seen, variances = _observe(seed=1)
+    off = (x + 0.4 * _observe(seed=2)[1]).astype(np.complex64)
+    y[:20] += (2 * seen.transfer[seen.group] * x)[:20].astype(np.complex64)
+    energies = _energies(y, off, seen, variances)
+    presence = Presence(np.full(N, 60.0), np.full(N, 50.0), np.full(N, 120.0))
+    more = log_odds_of_more(energies, seen, variances, FIRST)
+    assert (more[:20] > np.quantile(more[20:], 0.95)).mean() > 0.8
+    score = score_particles(presence, energies, seen, variances, FIRST)
+    assert (score[:20] < JUNK_BELOW).mean() <= 0.1
 
 
 def test_arrays_of_other_particles_are_refused() -> None:

@@ -133,6 +133,32 @@ def test_a_particle_has_no_part_in_the_templates_it_is_held_against(
     assert a.shape != b.shape or not np.allclose(a, b, atol=1e-4)
 
 
+def test_templates_by_frequency_are_those_of_rows(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    templates = fit_templates(coefs, seen, solver(graph), graph.degrees, HALF, k_max=2)
+    assert templates.k_max == 2
+    found = np.concatenate([templates.frequency(k) for k in range(3)], axis=1)
+    np.testing.assert_allclose(found, templates.coefficients(np.arange(N)), rtol=1e-5, atol=1e-5)
+
+
+def test_who_is_not_trusted_has_no_part_in_templates(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    trust = np.where(np.arange(N) == 3, 0.0, 1.0)
+    wild = coefs.packed.copy()
+    wild[3] += 50
+    first, second = (
+        fit_templates(y, Observation(seen.transfer, seen.group, seen.noise_power, trust), solver(graph), graph.degrees,
+                      HALF, k_max=2)
+        for y in (coefs, SteerableCoefficients(wild, OFFSETS))
+    )  # fmt: skip
+    for k in range(3):
+        np.testing.assert_allclose(first.frequency(k), second.frequency(k), atol=1e-4)
+
+
 def test_fewer_frequencies_give_fewer_features(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 
 from mfvdm_fast.errors import InputError, ParameterError
 from mfvdm_fast.records import SteerableCoefficients
-from mfvdm_fast.restore.wiener import Observation, describe_observation, estimate_covariance, match, restore_wiener
+from mfvdm_fast.restore.wiener import (
+    Observation,
+    describe_observation,
+    estimate_covariance,
+    estimate_mean,
+    match,
+    restore_wiener,
+)
 from mfvdm_fast.threads import use_threads
 
 from .reference import wiener as reference
@@ -61,6 +69,24 @@ def test_covariance_of_many_particles_is_the_true_one(rng: np.random.Generator) 
     seen = Observation(transfer, group, np.full(2, 2.0))
     found = estimate_covariance(match(y.astype(np.complex64), seen, np.zeros(2), real=False), seen)
     np.testing.assert_allclose(found, sigma, atol=0.1)
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_trust_weighs_every_particle(k: int, rng: np.random.Generator) -> None:
+    _, y, seen = observed(rng)
+    trust = rng.uniform(0, 1, N) * (rng.uniform(size=N) < 0.8)
+    seen = replace(seen.columns(int(OFFSETS[k]), int(OFFSETS[k + 1])), trust=trust)
+    h = seen.transfer[seen.group]
+    mean = estimate_mean(y[k], seen) if k == 0 else np.zeros(WIDTHS[k])
+    if k == 0:
+        np.testing.assert_allclose(mean, (trust @ (h * y[k].real)) / (trust @ h**2), rtol=1e-5)
+    found = estimate_covariance(match(y[k], seen, mean, real=k == 0), seen)
+    expected = reference.covariance(y[k] - h * mean, h, seen.noise_power, k == 0, trust)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    matched = match(y[k], seen, mean, real=k == 0)
+    whole, alike = (estimate_covariance(matched, replace(seen, trust=trust)) for trust in (np.ones(N), None))
+    np.testing.assert_allclose(whole, alike, rtol=1e-5, atol=1e-4)
+    assert np.abs(whole - found).max() > 1e-3
 
 
 def test_removes_noise_and_ctf(rng: np.random.Generator) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from ..errors import InputError
 from ..ext.hermitian import assemble_o2, fill_zero_frequency
 from ..ext.pattern import build_pattern
-from ..records import FrequencyGraph, NeighborTable
+from ..records import FloatArray, FrequencyGraph, NeighborTable
 from ..threads import resolve_threads
+
+LEAST_TRUST = 0.01  # in an edge: nobody is without neighbours
+LEAST_TRUSTED = 0.5  # share of the neighbours of a node that must be trusted for it to count fully
 
 
 def build_frequency_graph(
@@ -44,6 +50,43 @@ def build_frequency_graph(
     except ValueError as error:
         raise InputError(f"the neighbour table does not make a graph: {error}") from error
     return FrequencyGraph(**pattern._asdict())
+
+
+def build_trusted_graph(table: NeighborTable, trust: FloatArray, *, threads: int | None = None) -> FrequencyGraph:
+    """The graph of ``table`` with edges weighed by the trust in both ends, for stacks with junk.
+
+    Edge (i, j) weighs t_i t_j, so that everyone listens to those who are trusted: row i of D^-1 W does not depend on
+    t_i. Junk whose neighbours are junk would have a graph of its own for that, in which wrong edges make eigenvalues
+    as far from 0 as they like. So the degree of i is at least t_i times half the number of its neighbours: that takes
+    nothing from nodes most of whose neighbours are trusted, and fades the others out.
+
+    Parameters
+    ----------
+    table : neighbours of n particles.
+    trust : (n,) between 0 and 1.
+    threads : the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        When the table is inconsistent, or trust is not one number between 0 and 1 for each particle.
+
+    Examples
+    --------
+    >>> zero = np.zeros((3, 2))
+    >>> table = NeighborTable(np.array([[1, 2], [0, 2], [0, 1]]), zero.astype(bool), zero, zero)
+    >>> build_trusted_graph(table, np.array([1.0, 1.0, 0.1])).degrees.round(2).tolist()
+    [1.1, 1.1, 0.2]
+    """
+    if trust.shape != (len(table.indices),) or not np.all((trust >= 0) & (trust <= 1)):
+        raise InputError(
+            f"trust must be a number between 0 and 1 for each of {len(table.indices)} particles, got shape "
+            f"{trust.shape}; take it from restore.score.trust_in"
+        )
+    at_least = np.maximum(trust, LEAST_TRUST)
+    weights = at_least[:, None] * np.append(at_least, LEAST_TRUST)[table.indices]  # index -1 is an empty slot
+    graph = build_frequency_graph(table, weights=weights, threads=threads)
+    return replace(graph, degrees=np.maximum(graph.degrees, LEAST_TRUSTED * at_least * np.diff(graph.indptr)))
 
 
 def real_matrix(graph: FrequencyGraph, k: int) -> csr_array:

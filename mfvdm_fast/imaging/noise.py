@@ -7,10 +7,12 @@ import scipy.fft
 from numpy.typing import ArrayLike
 
 from ..errors import InputError, ParameterError
-from ..records import FloatArray, Images, NoiseModel
+from ..records import BoolArray, FloatArray, Images, NoiseModel
 from ..threads import resolve_threads
 
 FLOOR = 1e-2  # of the mean power: a frequency without noise must not be blown up
+BANDS = (0.0, 0.06, 0.12, 0.25, 0.5)  # cycles/px, in which the power of a background is compared with the others'
+LARGEST_DEVIATION = 4.5  # standard deviations of a background like the others: one in 10^5 lies farther above
 
 
 def radii_px(box_size: int) -> FloatArray:
@@ -54,6 +56,41 @@ def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel
             "use the particles as extracted, without a mask"
         )
     return NoiseModel(variance=variance, mean=float(pixels.mean()))
+
+
+def like_the_others(images: Images, noise: NoiseModel, radius_px: float, threads: int | None = None) -> BoolArray:
+    """Which images have a background like most, (b,): no ice, carbon or neighbour in it that would pass for noise.
+
+    The power of the pixels farther than ``radius_px`` from the centre, in each of a few bands of frequency, is about
+    chi-squared; its cube root is normal (Wilson & Hilferty 1931). An image is unlike the others where that lies more
+    than LARGEST_DEVIATION standard deviations (by MAD) above the median in any band.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32.
+    noise : background level from :func:`estimate_noise`.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(size=(300, 32, 32)).astype(np.float32)
+    >>> images[7, 1:6, 1:6] += 5
+    >>> np.flatnonzero(~like_the_others(images, estimate_noise(images), 12)).tolist()
+    [7]
+    """
+    box_size = images.shape[-1]
+    mask = _outside(box_size, min(radius_px, box_size // 2))
+    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
+    member = (np.digitize(radii, BANDS[1:]) == np.arange(len(BANDS) - 1)[:, None, None]).reshape(len(BANDS) - 1, -1)
+    power = np.empty((len(images), len(BANDS) - 1))
+    for start in range(0, len(images), 64):
+        block = (images[start : start + 64] - np.float32(noise.mean)) * mask
+        spectrum = scipy.fft.rfft2(block, workers=resolve_threads(threads)).reshape(len(block), -1)
+        square = spectrum.real**2 + spectrum.imag**2
+        power[start : start + 64] = square @ member.T.astype(np.float32)
+    size = np.cbrt(power)
+    above = size - np.median(size, axis=0)
+    spread = 1.4826 * np.median(np.abs(above), axis=0)
+    return np.asarray((above <= LARGEST_DEVIATION * spread).all(axis=1))
 
 
 def _outside(box_size: int, radius_px: float | None) -> np.ndarray:

@@ -19,7 +19,6 @@ from ..errors import InputError
 from ..records import Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import map_in_order, resolve_threads, use_threads
 from .amplitudes import fit_amplitudes
-from .score import explained
 from .wiener import (
     Observation,
     apply_wiener,
@@ -44,7 +43,6 @@ class GraphMap:
 
     coefs: SteerableCoefficients
     captured: float  # energy of the fits over the signal energy that the covariance of the particles shows
-    energies: FloatArray | None = None  # (n, 3, A), what other signals explain; see ``restore.score``
 
 
 def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray, threads: int = 1) -> Real:
@@ -83,14 +81,21 @@ def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray, threads: int = 1) 
 
 
 def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> FloatArray:
-    """G_g = Phi_g^T Phi_g over the particles of each class: (g, m, m) float64. Memory: 8 g m^2 bytes."""
+    """G_g = Phi_g^T T Phi_g over the particles of each class, T their trust: (g, m, m) float64.
+
+    Memory: 8 g m^2 bytes.
+    """
     n = len(seen.group)
+    root = None if seen.trust is None else np.sqrt(seen.trust).astype(np.float32)[:, None]
 
     def gram(rows: IndexArray) -> FloatArray:
         total = np.zeros((phi.shape[1], phi.shape[1]))
         for offset in range(0, len(phi), n):
             for start in range(0, len(rows), ROWS):
-                block = phi[offset + rows[start : start + ROWS]]
+                some = rows[start : start + ROWS]
+                block = phi[offset + some]
+                if root is not None:
+                    block *= root[some]
                 total += block.T @ block
         return total
 
@@ -105,17 +110,9 @@ class _Frequency:
     evidence: float
     fitted: float
     present: float
-    energies: FloatArray | float = 0.0
 
 
-def restore_frequency(
-    coefs: Coefficients,
-    seen: Observation,
-    k: int,
-    phi: Real | None,
-    others: FloatArray | None = None,
-    threads: int = 1,
-) -> _Frequency:
+def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real | None, threads: int = 1) -> _Frequency:
     """Graph MAP and Wiener filter of the residual for one angular frequency; the filter alone without ``phi``."""
     n = len(coefs)
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
@@ -124,7 +121,8 @@ def restore_frequency(
     if phi is not None and phi.shape[1]:
         prior = estimate_covariance(residual, seen, threads)
         grams = class_grams(phi, seen, threads)
-        fit = fit_amplitudes(sum_products(phi, residual, threads), grams, seen.precision, len(phi) // n, prior)
+        products = sum_products(phi, residual, threads, seen.trust)
+        fit = fit_amplitudes(products, grams, seen.precision, len(phi) // n, prior)
         evidence, present = max(fit.evidence, 0.0), float(np.trace(prior))
         amplitude, precision = fit.amplitude.astype(np.float32), seen.precision.astype(np.float32)
 
@@ -135,14 +133,11 @@ def restore_frequency(
 
         map_in_order(subtract, range(0, len(phi), ROWS), threads)
     energy = float(np.einsum("ij,ij->", fitted, fitted, dtype=np.float64)) / n
-    energies: FloatArray | float = 0.0
-    if others is not None:
-        energies = explained(coefs, to_complex(fitted, n) + mean.astype(np.float32), seen, others, k, threads)
     covariance = estimate_covariance(residual, seen, threads)
     if covariance.any():
         fitted += apply_wiener(residual, covariance, seen, threads)
     fitted[:n] += mean.astype(np.float32)
-    return _Frequency(to_complex(fitted, n), evidence, energy, present, energies)
+    return _Frequency(to_complex(fitted, n), evidence, energy, present)
 
 
 def restore_graph_map(
@@ -153,7 +148,6 @@ def restore_graph_map(
     *,
     k_max: int | None = None,
     out: Coefficients | None = None,
-    others: FloatArray | None = None,
     threads: int | None = None,
 ) -> GraphMap:
     """Graph MAP of every angular frequency that the graph says something about, Wiener filter of the rest.
@@ -170,7 +164,6 @@ def restore_graph_map(
     k_max : last frequency to ask the graph about; all when left out. With a small one, the result's ``captured`` is a
         quick look at the graph.
     out : (n, P) where the result goes; may be ``coefs.packed``.
-    others : (A, P) from :func:`mfvdm_fast.restore.score.other_signals`, to look for in what the graph leaves.
     threads : the result does not depend on it.
 
     Returns
@@ -196,13 +189,11 @@ def restore_graph_map(
     """
     out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
     asked, total, fitted, present = True, 0.0, 0.0, 0.0
-    energies: FloatArray | float = 0.0
     with use_threads(threads) as count:
 
         def restore(k: int, phi: Real | None, threads: int) -> _Frequency:
             columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            some = None if others is None else others[:, columns]
-            one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, some, threads)
+            one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, threads)
             out[:, columns] = one.coefs
             return one
 
@@ -211,16 +202,12 @@ def restore_graph_map(
             phi = scaled_eigenbasis(_check_basis(bases(k), k, coefs.n_particles), degrees, count)
             one = restore(k, phi, count)
             total, fitted, present = total + one.evidence, fitted + one.fitted, present + one.present
-            energies = energies + one.energies
             asked = asked and (k == 0 or one.evidence > SMALLEST_SHARE * total)
             log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.fitted, one.present)
             k += 1
-        for first in range(k, coefs.k_max + 1, count):  # a few at a time, for the memory of their energies
-            few = range(first, min(first + count, coefs.k_max + 1))
-            energies = sum(map_in_order(lambda k: restore(k, None, 1).energies, few, count), energies)
+        map_in_order(lambda k: restore(k, None, 1), range(k, coefs.k_max + 1), count)
     captured = fitted / present if present > 0 else (np.inf if fitted > 0 else 0.0)
-    found = None if others is None else np.asarray(energies)
-    return GraphMap(SteerableCoefficients(out, coefs.offsets), captured, found)
+    return GraphMap(SteerableCoefficients(out, coefs.offsets), captured)
 
 
 def _check_basis(basis: Eigenbasis, k: int, n: int) -> Eigenbasis:

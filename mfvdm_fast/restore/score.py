@@ -1,6 +1,6 @@
 """How well the particles of a stack explain each image: a log likelihood against what else it may be.
 
-An image of a particle is y = a h x + noise, x the restoration of its view and a its contrast. There are two other
+An image of a particle is y = a h x + noise, x the template of its view and a its contrast. There are two other
 explanations: nothing but noise, and a particle with something else on it (ice, carbon, another particle). The score is
 
     -log(p(y | nothing) / p(y | particle) + p(y | particle and something) / p(y | particle)),
@@ -8,6 +8,7 @@ explanations: nothing but noise, and a particle with something else on it (ice, 
 a log Bayes factor: below -log(100) one of the others is a hundred times as likely. What is on a particle is Gaussian
 and alike all over the disc; how smooth and how strong is not known: a mixture over a few of both. A good image lies
 below -t with a chance of e^-t at most, when x is right and the noise known: E[p(y | other) / p(y | particle)] = 1.
+From the scores of a stack follows its share of junk, and the trust in each image: how far it has a say in others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from .wiener import BLOCK, Observation
 JUNK_BELOW = -float(np.log(100))
 TYPICAL = 0.84  # quantile that contaminated images are hardly below
 SMOOTHNESS = (1 / 8, 1 / 4, 1 / 2, 1)  # standard deviations of what is on a particle in Fourier space, in bandlimits
+DOUBT = float(np.log(3))  # in doubt an image is no junk: that must be three times as likely
+LARGEST_ODDS = 50.0  # log, of junk: more is as certain
+BISECTIONS = 50
 STRENGTH = (1, 10, 100, 1000)  # its variance at frequency 0 over that of the noise, per coefficient
 
 
@@ -163,8 +167,9 @@ def score_particles(
     """The score (n,) of the module's first lines; images below JUNK_BELOW are junk.
 
     Restorations are not exact: the better the signal stands out of the noise, the more of it they leave for something
-    more to explain. What all particles have in common of that is no sign of junk: the median is taken off the log odds,
-    and they are measured in their spread from it upwards to the quantile TYPICAL, where either is large.
+    more to explain. So the log odds of an image with more signal than the median, as one of high contrast has, are
+    divided by how many times more it has. And what all particles have in common is no sign of junk: the median is taken
+    off, and the rest is measured in its spread upwards to the quantile TYPICAL, where either is large.
 
     Parameters
     ----------
@@ -191,9 +196,47 @@ def score_particles(
             f"{len(presence.average)} particles were matched and {len(energies)} restored: give both of the same stack"
         )
     allowance = allow_for_contrast(presence.log_likelihood, presence.power, contrast_variance(energies))
-    more = log_odds_of_more(energies, seen, variances, first)
+    signal = fit_contrast(energies) ** 2 * energies[:, 2, -1]
+    typical = max(float(np.median(signal)), np.finfo(np.float64).tiny)
+    more = log_odds_of_more(energies, seen, variances, first) / np.maximum(1, signal / typical)
     middle, upper = np.quantile(more, (0.5, TYPICAL))
     return -np.logaddexp(-(presence.average + allowance), (more - max(0.0, middle)) / max(1.0, upper - middle))
+
+
+def share_of_junk(score: FloatArray) -> float:
+    """The share p of junk in a stack that makes its scores (n,) likeliest: sum log(1 - p + p exp(-score)) is largest.
+
+    0 where good images alone explain them: of these, E[exp(-score)] = 1 at most.
+
+    >>> share_of_junk(np.array([2.0, 1.0, 3.0])), round(share_of_junk(np.array([2.0, 1.0, -9.0])), 3)
+    (0.0, 0.451)
+    """
+    excess = np.expm1(np.minimum(-np.asarray(score, np.float64), LARGEST_ODDS))
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS if excess.mean() > 0 else 0):
+        middle = 0.5 * (low + high)
+        rising = np.mean(excess / (1 + middle * excess)) > 0
+        low, high = (middle, high) if rising else (low, middle)
+    return low
+
+
+def trust_in(score: FloatArray) -> FloatArray | None:
+    """The chance (n,) of each image to be no junk, by its score and the share of junk in the stack; None without any.
+
+    Scores are taken larger by DOUBT: those of stacks without junk have longer tails than they should have, as
+    templates are not exact and the noise is not known.
+
+    >>> trust_in(np.array([2.0, 1.0, 3.0])) is None
+    True
+    >>> trust_in(np.array([2.0, 1.0, -9.0])).round(2).tolist()
+    [0.97, 0.93, 0.0]
+    """
+    lenient = np.asarray(score, np.float64) + DOUBT
+    share = share_of_junk(lenient)
+    if share == 0:
+        return None
+    odds = np.exp(np.minimum(-lenient, LARGEST_ODDS))
+    return np.asarray((1 - share) / (1 - share + share * odds))
 
 
 def _log_mean_exp(values: FloatArray) -> FloatArray:

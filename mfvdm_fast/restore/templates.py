@@ -86,6 +86,15 @@ class Templates:
                 out[chosen, self.offsets[k] : self.offsets[k + 1]] = fit.deviations[rows[chosen]] + fit.mean
         return out
 
+    @property
+    def k_max(self) -> int:
+        return len(self.fits[0]) - 1
+
+    def frequency(self, k: int) -> Coefficients:
+        """Templates of all particles at one angular frequency, none of which had a part in its own: (n, p)."""
+        first, second = (fits[k].deviations + fits[k].mean.astype(np.float32) for fits in self.fits)
+        return np.where(self.half[:, None], first, second)
+
     def features(self, coefs: SteerableCoefficients, seen: Observation) -> Iterator[TemplateFeatures]:
         """Features of one half of the particles, and of the templates it is matched with, then of the other half.
 
@@ -157,7 +166,7 @@ def fit_templates(
 def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int) -> _Fit:
     """Amplitudes of one frequency from some of the particles."""
     rows = np.flatnonzero(fitted_on)
-    some = Observation(seen.transfer, seen.group[rows], seen.noise_power)
+    some = seen.rows(rows)
     mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
         return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))
@@ -166,11 +175,12 @@ def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: B
     own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
     grams = class_grams(own, some, threads)
     covariance = estimate_covariance(matched, some)
-    fit = fit_amplitudes(sum_products(own, matched), grams, some.precision, copies, covariance)
+    products = sum_products(own, matched, trust=some.trust)
+    fit = fit_amplitudes(products, grams, some.precision, copies, covariance)
     scale = _mean_precision(seen)
     inner = scale[:, None] * fit.amplitude.T
     weight = 1.0 if k == 0 else 2.0
-    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / len(rows)) @ inner.T * weight)
+    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / some.weights.sum()) @ inner.T * weight)
     deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
     return _Fit(deviations, mean, values[::-1], vectors[:, ::-1])
 

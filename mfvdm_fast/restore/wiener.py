@@ -28,15 +28,23 @@ class Observation:
     transfer : (g, P) float64, signed CTF h of each class of particles that share one, per coefficient.
     group : (n,) int64, the class of every particle.
     noise_power : (P,) float64, variance of the noise per coefficient.
+    trust : (n,) float64, how far each particle has a say in what all have in common (means, covariances, amplitudes):
+        the chance that it is no junk. None: all have the same.
     """
 
     transfer: FloatArray
     group: IndexArray
     noise_power: FloatArray
+    trust: FloatArray | None = None
 
     def columns(self, start: int, stop: int) -> Observation:
         """The same for some of the coefficients."""
-        return Observation(self.transfer[:, start:stop], self.group, self.noise_power[start:stop])
+        return Observation(self.transfer[:, start:stop], self.group, self.noise_power[start:stop], self.trust)
+
+    def rows(self, rows: IndexArray) -> Observation:
+        """The same for some of the particles."""
+        trust = None if self.trust is None else self.trust[rows]
+        return Observation(self.transfer, self.group[rows], self.noise_power, trust)
 
     @property
     def precision(self) -> FloatArray:
@@ -47,6 +55,11 @@ class Observation:
     def counts(self) -> FloatArray:
         """(g,) number of particles in each class."""
         return np.bincount(self.group, minlength=len(self.transfer)).astype(np.float64)
+
+    @property
+    def weights(self) -> FloatArray:
+        """(g,) sum of the trust in the particles of each class; their number where all are trusted."""
+        return np.bincount(self.group, self.trust, minlength=len(self.transfer)).astype(np.float64)
 
     def members(self) -> list[IndexArray]:
         """The particles of each class, ascending."""
@@ -121,8 +134,10 @@ def estimate_mean(coefs: Coefficients, seen: Observation) -> FloatArray:
     """
     top = np.zeros(coefs.shape[1])
     for g, rows in enumerate(seen.members()):
-        top += coefs.real[rows].sum(axis=0, dtype=np.float64) * seen.transfer[g]
-    bottom = seen.counts @ seen.transfer**2
+        y = coefs.real[rows]
+        total = y.sum(axis=0, dtype=np.float64) if seen.trust is None else seen.trust[rows] @ y
+        top += total * seen.transfer[g]
+    bottom = seen.weights @ seen.transfer**2
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
@@ -151,14 +166,23 @@ def match(coefs: Coefficients, seen: Observation, mean: FloatArray, real: bool, 
     return out
 
 
-def sum_products(a: Real, b: Real, threads: int = 1) -> FloatArray:
-    """a^T b, float64, summed over blocks of BLOCK rows; ``threads`` of up to 32 groups of blocks at once."""
+def sum_products(a: Real, b: Real, threads: int = 1, trust: FloatArray | None = None) -> FloatArray:
+    """a^T b, float64, summed over blocks of BLOCK rows; ``threads`` of up to 32 groups of blocks at once.
+
+    ``trust`` (n,) weighs the rows of n particles, those of Re and of Im alike: a^T diag(trust) b.
+
+    >>> ones = np.ones((2, 1), np.float32)
+    >>> sum_products(ones, ones).tolist(), sum_products(ones, ones, trust=np.array([0.5])).tolist()
+    ([[2.0]], [[1.0]])
+    """
+    weight = None if trust is None else np.tile(trust.astype(np.float32)[:, None], (len(a) // len(trust), 1))
     size = BLOCK * max(1, -(-len(a) // (32 * BLOCK)))
 
     def add(first: int) -> FloatArray:
         total = np.zeros((a.shape[1], b.shape[1]))
         for start in range(first, min(first + size, len(a)), BLOCK):
-            total += a[start : start + BLOCK].T @ b[start : start + BLOCK]
+            rows = slice(start, start + BLOCK)
+            total += a[rows].T @ (b[rows] if weight is None else weight[rows] * b[rows])
         return total
 
     parts = map_in_order(add, range(0, len(a), size), threads)
@@ -190,13 +214,14 @@ def estimate_covariance(matched: Real, seen: Observation, threads: int = 1) -> F
     >>> estimate_covariance(y, Observation(np.ones((1, 2)), np.zeros(20000, np.int64), np.ones(2))).round(1).tolist()
     [[4.1, 0.0], [0.0, 0.0]]
     """
-    n = len(seen.group)
-    counts, precision = seen.counts, seen.precision
+    counts, precision = seen.weights, seen.precision
+    n = counts.sum()
     noise = np.maximum(counts @ precision / n, np.finfo(np.float64).tiny)
     root = np.sqrt(noise)
     # Re and Im each carry half of the noise and of the signal, so that their sum over n is that of one complex number.
-    values, vectors = np.linalg.eigh(sum_products(matched, matched, threads) / n / np.outer(root, root))
-    values = shrink_spectrum(values, matched.shape[1] / len(matched))
+    values, vectors = np.linalg.eigh(sum_products(matched, matched, threads, seen.trust) / n / np.outer(root, root))
+    effective = 1.0 if seen.trust is None else n / len(seen.trust)
+    values = shrink_spectrum(values, matched.shape[1] / (effective * len(matched)))
     signal = (vectors * values) @ vectors.T * np.outer(root, root)
     overlap = (precision * counts[:, None]).T @ precision / n
     covariance = np.divide(signal, overlap, out=np.zeros_like(signal), where=overlap > 1e-12 * overlap.max(initial=0))

@@ -31,6 +31,12 @@ def log_odds_of_more(y: Array, x: Array, h: Array, power: Array, variances: Arra
     return float(logsumexp(odds) - np.log(len(odds)))
 
 
+def share_of_junk(score: Array) -> float:
+    """The p of a fine grid at which sum log((1 - p) p(y | particle) + p p(y | other)) is largest."""
+    shares = np.linspace(0, 1, 4001)[:-1]
+    return float(shares[np.argmax(np.log1p(shares[:, None] * (np.exp(-score) - 1)).sum(axis=1))])
+
+
 def mean_over_contrast(log_likelihood: float, power: float, variance: float) -> float:
     """log of the mean of exp(a c - a^2 power / 2) over a ~ N(1, variance), by quadrature."""
     a = np.linspace(1 - 12 * np.sqrt(variance), 1 + 12 * np.sqrt(variance), 200_001)

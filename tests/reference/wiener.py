@@ -19,17 +19,19 @@ def shrink(value: float, gamma: float) -> float:
     return float(np.max(roots.real))
 
 
-def covariance(y: Array, h: Array, noise: Array, real: bool) -> Array:
-    """Sigma from coefficients y (n, p) of mean 0 with CTF h (n, p) and noise variance ``noise`` (p,)."""
-    n, p = y.shape
+def covariance(y: Array, h: Array, noise: Array, real: bool, trust: Array | None = None) -> Array:
+    """Sigma from coefficients y (n, p) of mean 0 with CTF h (n, p), noise variance ``noise`` (p,), trust (n,)."""
+    p = y.shape[1]
+    t = np.ones(len(y)) if trust is None else trust
+    n = t.sum()
     y, h = y / np.sqrt(noise), h / np.sqrt(noise)  # the noise is now white of variance 1
-    b = sum(np.outer(h[i] * y[i], (h[i] * y[i]).conj()) for i in range(n)).real / n
-    root = np.diag(np.sqrt((h**2).mean(axis=0)))
+    b = sum(t[i] * np.outer(h[i] * y[i], (h[i] * y[i]).conj()) for i in range(len(y))).real / n
+    root = np.diag(np.sqrt(t @ h**2 / n))
     inverse = np.linalg.inv(root)
     values, vectors = np.linalg.eigh(inverse @ b @ inverse)
     shrunk = np.array([shrink(v, p / n if real else p / (2 * n)) for v in values])
     signal = root @ vectors @ np.diag(shrunk) @ vectors.T @ root
-    overlap = sum(np.outer(h[i] ** 2, h[i] ** 2) for i in range(n)) / n
+    overlap = sum(t[i] * np.outer(h[i] ** 2, h[i] ** 2) for i in range(len(y))) / n
     values, vectors = np.linalg.eigh(signal / overlap)
     return vectors @ np.diag(np.maximum(values, 0)) @ vectors.T
 
