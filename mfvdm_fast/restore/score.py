@@ -189,7 +189,7 @@ def score_particles(
     >>> y, x = np.array([[10], [0], [30]], np.complex64), np.array([[10], [0], [10]], np.complex64)
     >>> presence = Presence(np.full(3, 50.0), np.array([40.0, -9.0, 40.0]), np.full(3, 100.0))
     >>> score_particles(presence, explained(y, x, seen, variances, 0), seen, variances, 1).round(1).tolist()
-    [0.3, -9.0, 0.3]
+    [0.3, -9.0, 0.0]
     """
     if len(presence.average) != len(energies):
         raise InputError(
@@ -209,7 +209,7 @@ def share_of_junk(score: FloatArray) -> float:
     0 where good images alone explain them: of these, E[exp(-score)] = 1 at most.
 
     >>> share_of_junk(np.array([2.0, 1.0, 3.0])), round(share_of_junk(np.array([2.0, 1.0, -9.0])), 3)
-    (0.0, 0.451)
+    (0.0, 0.44)
     """
     excess = np.expm1(np.minimum(-np.asarray(score, np.float64), LARGEST_ODDS))
     low, high = 0.0, 1.0
