@@ -3,7 +3,8 @@
 A graph of particles that stand off the centre groups those that stand off alike, and a restoration follows its own
 particle's shift. So a few restorations are matched with each other, one of them moved to every place of a grid, and
 brought to a common centre (:func:`synchronize_shifts`); then every particle is matched with all of them at all places.
-Once nearly all is centred, restorations no longer follow their particle, and each image is compared with its own.
+Once nearly all is centred, restorations no longer follow their particle, and each image is compared with those that it
+matches, moved a little.
 Lengths are measured in the finest wavelength that is compared, detail of a fifth of the particle's radius.
 """
 
@@ -13,16 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .budget import CHUNK_BYTES
+from .basis.gradient import gradient
 from .graph.common_shift import common_shift
 from .graph.eigenbasis import solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .imaging.fourier_shift import shift_images
-from .imaging.resample import resample_images
-from .imaging.shifts import compare_shifts, estimate_shifts
 from .neighbors.match import match_neighbors
 from .prepare import Preparation
 from .records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
+from .restore.places import mean_places
 from .restore.shifted_references import (
     ReferenceFeatures,
     reference_features,
@@ -44,7 +44,7 @@ SPREAD_PARTICLES, SPREAD_REFERENCES, SPREAD_STEPS = 2000, 64, 10
 N_MATCHES = 50  # of each reference with others, and of each particle with references
 TEMPERATURE = 10.0  # log likelihoods are divided by it: the references' views are not the particle's
 ROWS = 8192  # particles matched at once
-OWN_SPREAD = 0.11  # wavelengths: what shifts may still be off when an image is compared with its own restoration
+NEAR = 0.075  # wavelengths: what shifts may still be off, in each coordinate, when templates are followed
 COMMON_EIGENVECTORS = 30
 
 
@@ -163,28 +163,25 @@ def _match_places(scene: Scene, references: Coefficients, spread: float) -> Floa
     return shifts
 
 
-def compare_with_own(
-    prepared: Preparation, templates: Templates, table: NeighborTable, *, seed: int = 0, threads: int = 1
-) -> FloatArray:
-    """(n, 2): (x, y) in px of the input from the centre at which particles stand, by the ``templates`` of each itself.
+def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> FloatArray:
+    """(n, 2): (x, y) in px of the input from the centre at which particles stand, by the templates of ``table``.
 
-    What neighbours of ``table`` agree on is taken out of the sum of these and the shifts known before: it moves the
-    whole particle, and particles are off their centres at random.
+    Every image is compared, in all detail, with restorations that it had no part in, each a little moved. What
+    neighbours agree on is taken out of the sum of these shifts and those known before: it moves the whole particle, and
+    particles are off their centres at random.
     """
-    stack, basis = prepared.stack, prepared.basis
-    before = prepared.shifts_px if prepared.shifts_px is not None else np.zeros((stack.n_particles, 2))
-    wavelength = 2 * np.pi * basis.radius_px / LARGEST_ARGUMENT / prepared.scale
-    shifts = np.empty((stack.n_particles, 2))
-    for rows, images in stack.chunks(max(1, CHUNK_BYTES // (4 * stack.box_size**2))):
-        images = shift_images(images - np.float32(prepared.noise.mean), before[rows], threads)
-        restored = resample_images(basis.evaluate(templates.coefficients(rows), threads), stack.box_size, threads)
-        ctf = None if prepared.ctf is None else prepared.ctf[rows]
-        bandlimit = prepared.support.bandlimit
-        likelihood = compare_shifts(images, restored, prepared.noise, ctf, stack.pixel_size, bandlimit, threads)
-        shifts[rows] = estimate_shifts(likelihood, OWN_SPREAD * wavelength)
+    prepared, templates, threads = scene.prepared, scene.templates, scene.threads
+    n = scene.coefs.n_particles
+    shifts = np.empty((n, 2))
+    for first in (True, False):
+        rows = np.flatnonzero(templates.half == first)
+        some = SteerableCoefficients(scene.coefs.packed[rows], scene.coefs.offsets)
+        slopes = gradient(templates.without(first), prepared.basis)
+        near = NEAR * scene.wavelength
+        shifts[rows] = mean_places(some, scene.seen.rows(rows), slopes, table.take(rows), near, threads=threads)
+    shifts /= prepared.scale
+    known = getattr(prepared.stack, "known_shifts_px", None)
+    off = shifts + (0 if prepared.shifts_px is None else prepared.shifts_px) - (0 if known is None else known)
     graph = build_frequency_graph(table, threads=threads)
-    m = min(COMMON_EIGENVECTORS, stack.n_particles)
-    unit = solve_eigenbasis(graph, 1, m, seed=seed, threads=threads)
-    known = getattr(stack, "known_shifts_px", None)
-    off = before + shifts - (0 if known is None else known)
+    unit = solve_eigenbasis(graph, 1, min(COMMON_EIGENVECTORS, n), seed=seed, threads=threads)
     return shifts - common_shift(off, unit, graph.degrees)

@@ -134,6 +134,10 @@ class NeighborTable:
     def n_neighbors(self) -> int:
         return self.indices.shape[1]
 
+    def take(self, rows: IndexArray) -> NeighborTable:
+        """The same for some of the particles."""
+        return NeighborTable(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class SteerablePCA:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from .basis.steerable_pca import weigh_features
-from .centring import FIRST_SPREAD, NEXT_SPREAD, compare_with_own, find_shifts, make_scene, stand_off_centre
+from .centring import FIRST_SPREAD, NEXT_SPREAD, find_shifts, follow_templates, make_scene, stand_off_centre
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph, build_trusted_graph
@@ -37,6 +37,7 @@ from .result import DenoiseResult
 
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
+SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 
 
 class Run:
@@ -235,13 +236,14 @@ class Run:
             self.progress("centre", 1, 1)
             table = self.move(shifts, coefs)
             templates = self.templates(table, coefs, seen, 0)
-        table = self.match(templates, table, coefs, seen)
-        templates = self.templates(table, coefs, seen, 1)
-        self.progress("centre", 0, 1)
-        shifts = compare_with_own(prepared, templates, table, seed=seed, threads=threads)
-        self.progress("centre", 1, 1)
-        table = self.move(shifts, coefs)
-        return table, self.templates(table, coefs, seen, 0)
+        for sweep in range(SWEEPS):
+            table = self.match(templates, table, coefs, seen)
+            self.progress("centre", 0, 1)
+            shifts = follow_templates(make_scene(prepared, coefs, seen, templates, threads), table, seed)
+            self.progress("centre", 1, 1)
+            table = self.move(shifts, coefs)
+            templates = self.templates(table, coefs, seen, sweep)
+        return table, templates
 
     def judge(
         self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation

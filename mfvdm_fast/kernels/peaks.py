@@ -208,6 +208,23 @@ def _heights(
             heights[i, t] = highest
 
 
+@kernel(parallel=True)
+def _values(
+    lanes: Lanes,
+    indices: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+    angles: NDArray[np.float64],
+    n_freq: int,
+    values: NDArray[np.float64],
+) -> None:
+    width = LANES * lanes.depths.size
+    for i in prange(len(indices)):
+        c = np.empty(2 * width, np.float32)
+        for t in range(indices.shape[1]):
+            pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
+            values[i, t] = _derivatives(c, width, n_freq, angles[i, t])[0]
+
+
 def peak_angles(coefficients: NDArray[np.complex64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Angles (b,) in (-pi, pi] at which Re[C_0 + 2 sum C_k exp(i k alpha)] is largest, and the maxima (b,).
 
@@ -240,3 +257,12 @@ def heights_of_lanes(lanes: Lanes, k_max: int, indices: NDArray[np.int64], mirro
     heights = np.empty(indices.shape, np.float32)
     _heights(lanes, indices, mirrored, quarter_circle_tables(k_max), heights)
     return heights
+
+
+def values_of_lanes(
+    lanes: Lanes, k_max: int, indices: NDArray[np.int64], mirrored: NDArray[np.bool_], angles: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """s (n, K) of the pairs of :func:`align_lanes` at given angles (n, K)."""
+    values = np.empty(indices.shape)
+    _values(lanes, indices, mirrored, angles, k_max + 1, values)
+    return values

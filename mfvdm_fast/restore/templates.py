@@ -90,6 +90,13 @@ class Templates:
     def k_max(self) -> int:
         return len(self.fits[0]) - 1
 
+    def without(self, first: bool) -> Coefficients:
+        """Templates of all particles in which the first half, or the second, had no part: (n, P) complex64."""
+        out = np.zeros((len(self.half), int(self.offsets[-1])), np.complex64)
+        for k, fit in enumerate(self.fits[0 if first else 1]):
+            out[:, self.offsets[k] : self.offsets[k + 1]] = fit.deviations + fit.mean
+        return out
+
     def frequency(self, k: int) -> Coefficients:
         """Templates of all particles at one angular frequency, none of which had a part in its own: (n, p)."""
         first, second = (fits[k].deviations + fits[k].mean.astype(np.float32) for fits in self.fits)
