@@ -10,6 +10,7 @@ import numpy as np
 from .basis.steerable_pca import weigh_features
 from .centring import FIRST_SPREAD, NEXT_SPREAD, compare_with_own, find_shifts, make_scene, stand_off_centre
 from .graph.affinity import diffusion_features, normalize_features
+from .graph.arrangement import arrange_graph
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .neighbors.agreement import measure_closure
@@ -37,6 +38,8 @@ from .result import DenoiseResult
 
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
+# Of the matched neighbours those that the restored graph is made of: farther ones blur more than they average.
+NEAREST = 30
 
 
 class Run:
@@ -105,7 +108,7 @@ class Run:
         bases = []
         self.progress("eigenvectors", 0, total)
         for k in range(1, total + 1):
-            bases.append(solve(k))
+            bases.append(solve(k, None))
             self.progress("eigenvectors", k, total)
         features = diffusion_features(bases, self.params.diffusion_time)
         del bases, graph, solve  # the features hold all that is needed: keep the peak low
@@ -121,13 +124,14 @@ class Run:
     def solver(self, graph: FrequencyGraph, n_eigenvectors: int, options: SolverOptions | None = None) -> SolveBasis:
         """Eigenbases of one graph, to be asked for upwards in k: each starts from those before."""
         options = replace(options or SolverOptions(), method=self.params.solver)
+        arranged = arrange_graph(graph, seed=self.params.seed, threads=self.threads)
         known: dict[int, Eigenbasis] = {}
 
-        def solve(k: int) -> Eigenbasis:
+        def solve(k: int, most: int | None) -> Eigenbasis:
             basis = solve_eigenbasis(
-                graph,
+                arranged,
                 k,
-                min(n_eigenvectors, graph.n_particles),
+                min(n_eigenvectors, arranged.n_particles, most or n_eigenvectors),
                 options=options,
                 neighbor=known.get(k - 1) if k > 1 else None,  # k = 0 has a spectrum of its own
                 unit=known.get(1),
@@ -153,7 +157,7 @@ class Run:
         for k in range(coordinates.k_max + 1):
             b = coordinates[k]
             if k <= 1 or b.shape[1]:
-                eigenbasis = solve(k)
+                eigenbasis = solve(k, None)
                 b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
                 if k == 0 and prepared.ctf is not None:
                     magnitude = prepared.ctf_magnitude(prepared.ctf)
@@ -167,9 +171,9 @@ class Run:
         solve = self.solver(graph, self.params.n_template_eigenvectors, RESTORATION)
         k_max = min(self.params.n_template_frequencies, coefs.k_max)
 
-        def watched(k: int) -> Eigenbasis:
+        def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("templates", k, k_max + 1)
-            return solve(k)
+            return solve(k, most)
 
         half = split_in_halves(coefs.n_particles, self.params.seed + sweep)
         templates = fit_templates(coefs, seen, watched, graph.degrees, half, k_max=k_max, threads=self.threads)
@@ -253,12 +257,13 @@ class Run:
             templates = templates or self.templates(table, coefs, seen, sweep)
             table, templates = self.match(templates, table, coefs, seen), None
         del templates
-        graph = build_frequency_graph(table, threads=self.threads)
+        near = table if self.presence is None else table.nearest(NEAREST)
+        graph = build_frequency_graph(near, threads=self.threads)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 
-        def watched(k: int) -> Eigenbasis:
+        def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)
-            return solve(k)
+            return solve(k, most)
 
         basis = self.prepared.basis
         frequencies = basis.radial_nodes / basis.bandlimit

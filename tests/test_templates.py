@@ -139,7 +139,7 @@ def test_fewer_frequencies_give_fewer_features(
     coefs, seen = observed
     asked: list[int] = []
 
-    def bases(k: int) -> object:
+    def bases(k: int, most: int | None) -> object:
         asked.append(k)
         return solver(graph)(k)
 
@@ -180,7 +180,7 @@ def test_without_eigenvectors_there_is_nothing_to_match_with(
 
     def some(least: int) -> graph_map.SolveBasis:
         empty = {"values": np.zeros(0), "vectors": np.zeros((N, 0), np.complex64), "residuals": np.zeros(0)}
-        return lambda k: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
+        return lambda k, most: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
 
     assert template_features(coefs, seen, some(9), graph.degrees, HALF, k_max=2) == []
     side = template_features(coefs, seen, some(1), graph.degrees, HALF, k_max=2)[0]
