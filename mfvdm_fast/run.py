@@ -15,7 +15,7 @@ from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .neighbors.agreement import measure_closure
 from .neighbors.align import align_pairs
-from .neighbors.match import match_neighbors
+from .neighbors.groups import match_in_groups, n_compared
 from .neighbors.search import search_affinity, search_neighbors
 from .params import DenoiseParams, settle, settle_size
 from .prepare import Preparation
@@ -190,18 +190,19 @@ class Run:
         matched = False
         for side in templates.features(coefs, seen):
             matched = True
-            part = match_neighbors(
+            part = match_in_groups(
                 side.observed,
                 side.templates,
                 side.particles,
                 self.n_neighbors,
+                seed=self.params.seed,
                 threads=self.threads,
                 progress=partial(self.progress, "match"),
             )
             for field in fields(found):
                 getattr(found, field.name)[side.particles] = getattr(part, field.name)
             likelihood = part.scores + side.baseline[:, None]
-            n_views = 2 * coefs.n_particles * (2 * side.observed.k_max + 1)  # as many angles can be told apart
+            n_views = 2 * n_compared(coefs.n_particles) * (2 * side.observed.k_max + 1)  # angles that can be told apart
             presence.log_likelihood[side.particles] = likelihood[:, 0]
             presence.average[side.particles] = average_over_views(likelihood, n_views)
             presence.power[side.particles] = side.power(part.indices[:, 0])
