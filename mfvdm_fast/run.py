@@ -38,8 +38,9 @@ from .result import DenoiseResult
 
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
-# Of the matched neighbours those that the restored graph is made of: farther ones blur more than they average.
-NEAREST = 30
+# Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
+# restorations are alike; farther ones blur more than they average.
+LEAST_NEAREST, PARTICLES_PER_NEAREST = 30, 330
 
 
 class Run:
@@ -258,7 +259,8 @@ class Run:
             templates = templates or self.templates(table, coefs, seen, sweep)
             table, templates = self.match(templates, table, coefs, seen), None
         del templates
-        near = table if self.presence is None else table.nearest(NEAREST)
+        count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
+        near = table if self.presence is None else table.nearest(count)
         graph = build_frequency_graph(near, threads=self.threads)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 

@@ -45,17 +45,20 @@ def test_few_particles_are_matched_with_all(features: SteerableCoefficients) -> 
 def test_the_best_that_share_a_group_are_found(features: SteerableCoefficients, small_groups: None) -> None:
     found = match_in_groups(halves(features), features, HALF, K, seed=3)
     everyone = match_neighbors(halves(features), features, HALF, N - 1)
-    together = np.zeros((N, N), bool)
-    for one in random_groups(N, 3):
+    rounds = list(random_groups(N, 3))
+    group = np.zeros((len(rounds), N), np.int64)
+    for one, number in zip(rounds, group, strict=True):
         assert len(one) == 6
         np.testing.assert_array_equal(np.sort(np.concatenate(one)), np.arange(N))
-        for members in one:
-            together[np.ix_(members, members)] = True
+        for place, members in enumerate(one):
+            number[members] = place
     for row, i in enumerate(HALF):
-        allowed = together[i, everyone.indices[row]]
-        np.testing.assert_array_equal(found.indices[row], everyone.indices[row][allowed][:K])
-        np.testing.assert_array_equal(found.mirrored[row], everyone.mirrored[row][allowed][:K])
-        np.testing.assert_allclose(found.scores[row], everyone.scores[row][allowed][:K], rtol=1e-5)
+        kept = np.zeros(N - 1, bool)
+        for count, number in zip((K, K // 2, K // 2, K // 2), group, strict=True):
+            kept[np.flatnonzero(number[everyone.indices[row]] == number[i])[:count]] = True
+        for name in ("indices", "mirrored"):
+            np.testing.assert_array_equal(getattr(found, name)[row], getattr(everyone, name)[row][kept][:K])
+        np.testing.assert_allclose(found.scores[row], everyone.scores[row][kept][:K], rtol=1e-5)
     assert (found.indices != everyone.indices[:, :K]).any()
 
 

@@ -23,6 +23,7 @@ ALL_UP_TO = 20_000  # particles: all are compared with all
 # The groups of one round are joined by those of the others alone: the fewer the rounds, the more they look like
 # separate stacks to the graph (an eigenvalue of 1 / ROUNDS, which must be less than those of the views).
 ROUNDS = 4
+LATER_PART = 2  # later rounds look for half as many: they give about a quarter of the neighbours each
 
 
 def n_compared(n_particles: int) -> int:
@@ -87,7 +88,8 @@ def match_in_groups(
 
     def match_round(groups: list[IndexArray]) -> NeighborTable:
         nonlocal done
-        found = _empty(len(particles), n_neighbors)
+        count = n_neighbors if done == 0 else -(-n_neighbors // LATER_PART)
+        found = _empty(len(particles), count)
         for members in groups:
             if len(members) <= n_neighbors:
                 raise ParameterError(
@@ -98,7 +100,7 @@ def match_in_groups(
                 _some(observed, rows),
                 _some(templates, members),
                 np.searchsorted(members, particles[rows]),
-                n_neighbors,
+                count,
                 threads=threads,
                 progress=None if progress is None else _within(progress, done, total),
             )
@@ -111,7 +113,7 @@ def match_in_groups(
 
 
 def merge_tables(first: NeighborTable, second: NeighborTable) -> NeighborTable:
-    """The K best of the entries of two tables of K, each entry once; ties go to the smaller index, then to the plain.
+    """The K best of the entries of two tables, the first of K, each once; ties go to the smaller index, then plain.
 
     >>> tables = [
     ...     NeighborTable(np.array([[j, 3]]), np.zeros((1, 2), bool), np.zeros((1, 2)), np.array([[s, 0.5]]))
