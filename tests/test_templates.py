@@ -133,6 +133,24 @@ def test_a_particle_has_no_part_in_the_templates_it_is_held_against(
     assert a.shape != b.shape or not np.allclose(a, b, atol=1e-4)
 
 
+def test_frequencies_that_tell_nothing_are_the_last(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    packed = coefs.packed.copy()
+    packed[:, coefs.offsets[1] : coefs.offsets[2]] *= 1e-3  # k = 1 carries nothing
+    quiet = SteerableCoefficients(packed, coefs.offsets)
+    asked: dict[int, list[int]] = {}
+    for number, one in enumerate((coefs, quiet)):
+
+        def bases(k: int, most: int | None, number: int = number) -> object:
+            asked.setdefault(number, []).append(k)
+            return solver(graph)(k)
+
+        fit_templates(one, seen, bases, graph.degrees, HALF, k_max=2)
+    assert asked == {0: [0, 1, 2], 1: [0, 1]}
+
+
 def test_fewer_frequencies_give_fewer_features(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
 SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the last that the graph is asked about
-SMALLEST_BAND = 3e-5  # of all evidence so far: bands of eigenvectors with less are left out of the next frequency
+SMALLEST_BAND = 2e-5  # of all evidence so far: bands of eigenvectors with less are left out of the next frequency
 
 
 @dataclass(frozen=True)

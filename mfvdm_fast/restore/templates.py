@@ -26,6 +26,7 @@ from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
 from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
 
 ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
+SMALLEST_SHARE = 2e-3  # of all evidence so far: a frequency with less is the last one that tells views apart
 LEAST_PENALTY = 0.05  # rms in log L of what is worth a feature
 BLOCK = 1024
 
@@ -114,7 +115,8 @@ def fit_templates(
     ----------
     coefs : (n, P), as observed: signed, not phase-flipped.
     seen : from :func:`mfvdm_fast.restore.wiener.describe_observation`.
-    bases : called once for k = 0 .. k_max, as in :func:`~mfvdm_fast.restore.graph_map.restore_graph_map`.
+    bases : as in :func:`~mfvdm_fast.restore.graph_map.restore_graph_map`, for k = 0, 1, ... up to k_max, or up to a
+        frequency with less than 1/500 of the evidence.
     degrees : (n,) node degrees of the graph.
     half : (n,), which particles belong to the first half.
     k_max : last angular frequency that is matched.
@@ -156,8 +158,11 @@ def fit_templates(
                 one, fit = _fit(coefs[k], part, k, phi, fitted_on, count)
                 side.append(one)
                 found.append(fit)
-            total += max((fit.evidence for fit in found if fit is not None), default=0.0)
+            evidence = max((fit.evidence for fit in found if fit is not None), default=0.0)
+            total += max(evidence, 0.0)
             most = room_for_next(k, total, *found)
+            if k > 0 and evidence < SMALLEST_SHARE * total:
+                break
     return Templates(half, fits, coefs.offsets)
 
 
