@@ -43,7 +43,12 @@ def size_of(coefs: SteerableCoefficients) -> str:
 @pytest.fixture(scope="module")
 def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
     templates = fit_templates(
-        chain.raw, chain.observation, bases.__getitem__, chain.graph.degrees, split_in_halves(chain.n), k_max=K_TEMPLATE
+        chain.raw,
+        chain.observation,
+        lambda k, most: bases[k],
+        chain.graph.degrees,
+        split_in_halves(chain.n),
+        k_max=K_TEMPLATE,
     )
     return list(templates.features(chain.raw, chain.observation))
 
@@ -84,7 +89,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
         templates = fit_templates(
             chain.raw,
             chain.observation,
-            bases.__getitem__,
+            lambda k, most: bases[k],
             chain.graph.degrees,
             half,
             k_max=K_TEMPLATE,
@@ -105,7 +110,9 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
 @pytest.mark.parametrize("threads", [1, 2])
 def test_graph_map(record: Recorder, chain: Chain, bases: Bases, threads: int) -> None:
     def call() -> GraphMap:
-        return restore_graph_map(chain.raw, chain.observation, bases.__getitem__, chain.graph.degrees, threads=threads)
+        return restore_graph_map(
+            chain.raw, chain.observation, lambda k, most: bases[k], chain.graph.degrees, threads=threads
+        )
 
     def check(found: GraphMap) -> None:
         clean = chain.basis.expand(chain.simulated.read_clean(np.arange(500)))

@@ -21,7 +21,8 @@ EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour
 PCA_ROWS = 2048  # coefficients in work at once
 EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
-COARSE = 2e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
+MATCHED_WITH = 20_000  # templates at most that a particle is compared with
+COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
 KEPT_FEATURES = 0.8  # of the coefficients that templates have
 MOVED_IMAGES = 3712  # restored and expanded to see whether the particles stand in the centre
@@ -223,7 +224,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         if params.centre is None:
             stages["centre"] = 0.5 + MOVED_IMAGES * job.pixels * (1.1e-11 * width + 3e-8)
         stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
-        stages["match"] = params.n_matchings * (4e-8 * n**2 + 1.2e-7 * n * job.n_neighbors)
+        stages["match"] = params.n_matchings * (4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors)
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
     stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered
     return stages

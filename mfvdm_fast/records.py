@@ -138,6 +138,10 @@ class NeighborTable:
         """The same for some of the particles."""
         return NeighborTable(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def nearest(self, count: int) -> NeighborTable:
+        """The first ``count`` neighbours of each particle, or all where there are fewer."""
+        return NeighborTable(*(getattr(self, field.name)[:, :count] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class SteerablePCA:
@@ -186,7 +190,7 @@ class Eigenbasis:
     k: int
     values: FloatArray  # (m,), descending, positive
     vectors: Coefficients  # (n, m) complex64; imaginary part 0 at k = 0
-    residuals: FloatArray  # (m,): norm of S u - lambda u
+    residuals: FloatArray  # (m,): norm of S u - lambda u; of large stacks as a sample of the particles shows it
     iterations: int
     outcome: str  # "converged", or what happened and what to try next
     lower_bound: float = -1.0  # hardly any eigenvalue of the graph, at this or the neighbouring frequency, lies below

@@ -10,11 +10,12 @@ import numpy as np
 from .basis.steerable_pca import weigh_features
 from .centring import FIRST_SPREAD, NEXT_SPREAD, find_shifts, follow_templates, make_scene, stand_off_centre
 from .graph.affinity import diffusion_features, normalize_features
+from .graph.arrangement import arrange_graph
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph, build_trusted_graph
 from .neighbors.agreement import measure_closure
 from .neighbors.align import align_pairs
-from .neighbors.match import match_neighbors
+from .neighbors.groups import match_in_groups, n_compared
 from .neighbors.search import search_affinity, search_neighbors
 from .params import DenoiseParams, settle, settle_size
 from .prepare import Preparation
@@ -38,6 +39,9 @@ from .result import DenoiseResult
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
+# Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
+# restorations are alike; farther ones blur more than they average.
+LEAST_NEAREST, PARTICLES_PER_NEAREST = 30, 330
 
 
 class Run:
@@ -106,7 +110,7 @@ class Run:
         bases = []
         self.progress("eigenvectors", 0, total)
         for k in range(1, total + 1):
-            bases.append(solve(k))
+            bases.append(solve(k, None))
             self.progress("eigenvectors", k, total)
         features = diffusion_features(bases, self.params.diffusion_time)
         del bases, graph, solve  # the features hold all that is needed: keep the peak low
@@ -122,13 +126,14 @@ class Run:
     def solver(self, graph: FrequencyGraph, n_eigenvectors: int, options: SolverOptions | None = None) -> SolveBasis:
         """Eigenbases of one graph, to be asked for upwards in k: each starts from those before."""
         options = replace(options or SolverOptions(), method=self.params.solver)
+        arranged = arrange_graph(graph, seed=self.params.seed, threads=self.threads)
         known: dict[int, Eigenbasis] = {}
 
-        def solve(k: int) -> Eigenbasis:
+        def solve(k: int, most: int | None) -> Eigenbasis:
             basis = solve_eigenbasis(
-                graph,
+                arranged,
                 k,
-                min(n_eigenvectors, graph.n_particles),
+                min(n_eigenvectors, arranged.n_particles, most or n_eigenvectors),
                 options=options,
                 neighbor=known.get(k - 1) if k > 1 else None,  # k = 0 has a spectrum of its own
                 unit=known.get(1),
@@ -154,7 +159,7 @@ class Run:
         for k in range(coordinates.k_max + 1):
             b = coordinates[k]
             if k <= 1 or b.shape[1]:
-                eigenbasis = solve(k)
+                eigenbasis = solve(k, None)
                 b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
                 if k == 0 and prepared.ctf is not None:
                     magnitude = prepared.ctf_magnitude(prepared.ctf)
@@ -168,9 +173,9 @@ class Run:
         solve = self.solver(graph, self.params.n_template_eigenvectors, RESTORATION)
         k_max = min(self.params.n_template_frequencies, coefs.k_max)
 
-        def watched(k: int) -> Eigenbasis:
+        def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("templates", k, k_max + 1)
-            return solve(k)
+            return solve(k, most)
 
         half = split_in_halves(coefs.n_particles, self.params.seed + sweep)
         templates = fit_templates(coefs, seen, watched, graph.degrees, half, k_max=k_max, threads=self.threads)
@@ -187,18 +192,19 @@ class Run:
         matched = False
         for side in templates.features(coefs, seen):
             matched = True
-            part = match_neighbors(
+            part = match_in_groups(
                 side.observed,
                 side.templates,
                 side.particles,
                 self.n_neighbors,
+                seed=self.params.seed,
                 threads=self.threads,
                 progress=partial(self.progress, "match"),
             )
             for field in fields(found):
                 getattr(found, field.name)[side.particles] = getattr(part, field.name)
             likelihood = part.scores + side.baseline[:, None]
-            n_views = 2 * coefs.n_particles * (2 * side.observed.k_max + 1)  # as many angles can be told apart
+            n_views = 2 * n_compared(coefs.n_particles) * (2 * side.observed.k_max + 1)  # angles that can be told apart
             presence.log_likelihood[side.particles] = likelihood[:, 0]
             presence.average[side.particles] = average_over_views(likelihood, n_views)
             presence.power[side.particles] = side.power(part.indices[:, 0])
@@ -275,15 +281,17 @@ class Run:
                 self.score = self.judge(templates, self.presence, coefs, seen)
             templates = None
         trust = None if self.score is None else trust_in(self.score)
+        count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
+        near = table if self.presence is None else table.nearest(count)
         if trust is None:
-            graph = build_frequency_graph(table, threads=self.threads)
+            graph = build_frequency_graph(near, threads=self.threads)
         else:
-            graph = build_trusted_graph(table, trust, threads=self.threads)
+            graph = build_trusted_graph(near, trust, threads=self.threads)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 
-        def watched(k: int) -> Eigenbasis:
+        def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)
-            return solve(k)
+            return solve(k, most)
 
         seen = replace(seen, trust=trust)
         restore_graph_map(coefs, seen, watched, graph.degrees, out=coefs.packed, threads=self.threads)

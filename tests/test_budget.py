@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mfvdm_fast.budget import predict
+from mfvdm_fast.budget import MATCHED_WITH, predict
 from mfvdm_fast.errors import ParameterError
+from mfvdm_fast.neighbors.groups import ALL_UP_TO
 from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.records import DiskSupport
 
@@ -96,3 +97,9 @@ def test_too_little_memory_is_refused() -> None:
     budget.check(budget.least_memory_bytes)
     with pytest.raises(ParameterError, match=r"needs about \d+ MiB of memory, but --max-memory allows 96 MiB: allow"):
         budget.check(100_000_000)
+
+
+def test_matching_grows_with_the_templates_that_are_compared() -> None:
+    assert MATCHED_WITH == ALL_UP_TO
+    few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (20_000, 80_000))
+    assert 3.9 < many / few < 4.1

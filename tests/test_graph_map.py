@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from mfvdm_fast.records import Eigenbasis, FrequencyGraph, NeighborTable, Steera
 from mfvdm_fast.restore import graph_map
 from mfvdm_fast.restore.amplitudes import (
     BAND,
+    GraphFit,
     band_means,
     falling_prior,
     fit_amplitudes,
@@ -50,8 +52,11 @@ def graph(table: NeighborTable) -> FrequencyGraph:
     return build_frequency_graph(table)
 
 
-def solver(graph: FrequencyGraph, m: int = M) -> graph_map.SolveBasis:
-    return lambda k: solve_eigenbasis(graph, k, m, options=EXACT)
+def solver(graph: FrequencyGraph, m: int = M) -> Callable[..., Eigenbasis]:
+    def solve(k: int, most: int | None = None) -> Eigenbasis:
+        return solve_eigenbasis(graph, k, m, options=EXACT)
+
+    return solve
 
 
 def smooth(
@@ -177,7 +182,7 @@ def test_captured_tells_overfitting(graph: FrequencyGraph, rng: np.random.Genera
     packed = SteerableCoefficients(data, np.array([0, 0, 3]))
     own = Eigenbasis(1, np.ones(3), data / np.linalg.norm(data, axis=0), np.zeros(3), 1, "converged")
     none = Eigenbasis(0, np.zeros(0), np.zeros((N, 0), np.complex64), np.zeros(0), 1, "converged")
-    run = partial(restore_graph_map, packed, bases=lambda k: own if k else none, degrees=np.ones(N))
+    run = partial(restore_graph_map, packed, bases=lambda k, most: own if k else none, degrees=np.ones(N))
     assert run(describe_observation(packed, 1.0)).captured == pytest.approx(2, abs=0.3)
     assert run(describe_observation(packed, 4.0)).captured == np.inf
 
@@ -189,9 +194,9 @@ def test_frequencies_without_evidence_go_to_the_filter(graph: FrequencyGraph, rn
     quiet = SteerableCoefficients(packed, OFFSETS)
     asked: list[int] = []
 
-    def bases(k: int) -> Eigenbasis:
+    def bases(k: int, most: int | None) -> Eigenbasis:
         asked.append(k)
-        return solver(graph)(k)
+        return solver(graph)(k, most)
 
     found = restore_graph_map(quiet, seen, bases, graph.degrees)
     assert asked == [0, 1]
@@ -202,6 +207,31 @@ def test_frequencies_without_evidence_go_to_the_filter(graph: FrequencyGraph, rn
     asked.clear()
     restore_graph_map(y, seen, bases, graph.degrees)
     assert asked == [0, 1, 2]
+
+
+def test_eigenvectors_without_evidence_are_not_asked_for_again() -> None:
+    evidence = np.array([900.0, 40.0, 0.01, 1.0, -3.0])
+    fit = GraphFit(np.zeros((110, 1)), np.ones((110, 1)), np.eye(1), evidence)
+    assert fit.evidence == pytest.approx(938.01)
+    assert [fit.worth_having(least) for least in (0.5, 10, 1000)] == [80, 40, 0]
+    assert fit.worth_having(-10) == 110  # the last band holds the rest
+    assert graph_map.room_for_next(0, 1e4, fit) is None
+    assert graph_map.room_for_next(1, 1e4, fit) == 100  # least evidence 0.3: one band more
+    assert graph_map.room_for_next(2, 1e6, fit, None) == 60
+    assert graph_map.room_for_next(2, 1e6, None) == 20
+
+
+def test_the_next_frequency_is_told_what_is_worth_having(graph: FrequencyGraph, rng: np.random.Generator) -> None:
+    _, y, seen = smooth(graph, rng)
+    told: list[int | None] = []
+
+    def bases(k: int, most: int | None) -> Eigenbasis:
+        told.append(most)
+        return solver(graph)(k)
+
+    restore_graph_map(y, seen, bases, graph.degrees)
+    assert told[:2] == [None, None]
+    assert told[2] is not None
 
 
 def test_turning_an_image_turns_its_result(table: NeighborTable, rng: np.random.Generator) -> None:
@@ -244,7 +274,7 @@ def test_threads_do_not_matter(graph: FrequencyGraph, rng: np.random.Generator) 
 def test_refuses_foreign_eigenbases(graph: FrequencyGraph, rng: np.random.Generator) -> None:
     _, y, seen = smooth(graph, rng)
     with pytest.raises(InputError, match="frequency k = 0 of 200 particles got a basis of k = 1 and 200 particles"):
-        restore_graph_map(y, seen, lambda k: solver(graph)(1), graph.degrees)
+        restore_graph_map(y, seen, lambda k, most: solver(graph)(1), graph.degrees)
     with pytest.raises(InputError, match="a Gram matrix of the eigenbasis has a negative diagonal: check the eigen"):
         fit_amplitudes(np.ones((1, 1)), np.array([[[-5.0]]]), np.ones((1, 1)), 1, np.eye(1))
 

@@ -114,8 +114,9 @@ rng = np.random.default_rng(0)
 n, edges = 200, 10
 panels = rng.standard_normal((3, n, 32), np.float32)
 values = (rng.standard_normal((n * edges, 2)) @ [1, 1j]).astype(np.complex64)
-filter_panel(np.arange(0, n * edges + 1, edges), rng.integers(0, n, n * edges), rng.random(n * edges) < 0.5, values,
-             panels, np.float32(0.2), np.float32(30), 3)
+start = np.arange(0, n * edges + 1, edges)
+filter_panel(start, start[:-1] + rng.integers(0, edges, n), rng.integers(0, n, n * edges), values, panels,
+             np.float32(0.2), np.float32(30), 3)
 angles, _ = peak_angles((rng.standard_normal((50, 9, 2)) @ [1, 1j]).astype(np.complex64))
 print(hashlib.sha256(panels.tobytes() + angles.tobytes()).hexdigest())
 """

@@ -174,10 +174,11 @@ def test_images_of_some_rows_equal_those_of_all(result: DenoiseResult) -> None:
 
 
 def test_output_is_in_the_units_of_the_input(simulated: SimulatedStack, result: DenoiseResult) -> None:
-    images = simulated.read(np.arange(N)) * np.float32(1000) + np.float32(7)
-    scaled = denoise(ParticleStack.from_array(images, PIXEL_SIZE, simulated.ctf), PARAMS)
-    ours, reference = scaled.images(), 1000 * result.images()
-    assert np.linalg.norm(ours - reference) < 0.02 * np.linalg.norm(reference)
+    images, reference = simulated.read(np.arange(N)), 1024 * result.images()
+    for offset, allowed in ((0, 0), (7, 0.04)):  # the offset rounds the images: some neighbours change places
+        moved = images * np.float32(1024) + np.float32(offset)
+        ours = denoise(ParticleStack.from_array(moved, PIXEL_SIZE, simulated.ctf), PARAMS).images()
+        assert np.linalg.norm(ours - reference) <= allowed * np.linalg.norm(reference)
 
 
 @pytest.mark.parametrize(

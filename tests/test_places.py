@@ -14,7 +14,7 @@ from mfvdm_fast.restore.places import mean_places
 from mfvdm_fast.restore.shifted_references import turns
 from mfvdm_fast.restore.wiener import describe_observation
 
-from .reference.places import mean_place
+from .reference.places import Term, mean_place
 from .reference.shifts import reference_shift
 
 
@@ -77,7 +77,7 @@ def test_mean_places_match_the_twin(rng: np.random.Generator) -> None:
     k = np.array([0, 0, 1, 1, 2])
     for i in range(3):
         matched = coefs.packed[i] * transfer[group[i]] / power
-        terms = []
+        terms: list[Term] = []
         for j, mirrored, angle in zip(table.indices[i], table.mirrored[i], table.angles[i], strict=True):
             back = matched * np.exp(1j * k * angle)
             own = tuple(part[j] for part in slopes)

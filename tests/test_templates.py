@@ -159,13 +159,31 @@ def test_who_is_not_trusted_has_no_part_in_templates(
         np.testing.assert_allclose(first.frequency(k), second.frequency(k), atol=1e-4)
 
 
+def test_frequencies_that_tell_nothing_are_the_last(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
+) -> None:
+    coefs, seen = observed
+    packed = coefs.packed.copy()
+    packed[:, coefs.offsets[1] : coefs.offsets[2]] *= 1e-3  # k = 1 carries nothing
+    quiet = SteerableCoefficients(packed, coefs.offsets)
+    asked: dict[int, list[int]] = {}
+    for number, one in enumerate((coefs, quiet)):
+
+        def bases(k: int, most: int | None, number: int = number) -> object:
+            asked.setdefault(number, []).append(k)
+            return solver(graph)(k)
+
+        fit_templates(one, seen, bases, graph.degrees, HALF, k_max=2)
+    assert asked == {0: [0, 1, 2], 1: [0, 1]}
+
+
 def test_fewer_frequencies_give_fewer_features(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:
     coefs, seen = observed
     asked: list[int] = []
 
-    def bases(k: int) -> object:
+    def bases(k: int, most: int | None) -> object:
         asked.append(k)
         return solver(graph)(k)
 
@@ -206,7 +224,7 @@ def test_without_eigenvectors_there_is_nothing_to_match_with(
 
     def some(least: int) -> graph_map.SolveBasis:
         empty = {"values": np.zeros(0), "vectors": np.zeros((N, 0), np.complex64), "residuals": np.zeros(0)}
-        return lambda k: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
+        return lambda k, most: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
 
     assert template_features(coefs, seen, some(9), graph.degrees, HALF, k_max=2) == []
     side = template_features(coefs, seen, some(1), graph.degrees, HALF, k_max=2)[0]

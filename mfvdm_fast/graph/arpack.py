@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import SolverError
 from ..records import Eigenbasis, FrequencyGraph
+from .arrangement import ArrangedGraph
 from .frequency_graph import real_matrix
 
 SMALLEST_EIGENVALUE = 1e-6  # only positive eigenvalues take part; zero is what an empty graph gives
@@ -25,7 +26,7 @@ def smallest_signal(noise_margin: float, lowest: float) -> float:
 
 
 def solve_with_arpack(
-    graph: FrequencyGraph, k: int, n_eigenvectors: int, noise_margin: float = 0.0, seed: int = 0
+    graph: FrequencyGraph | ArrangedGraph, k: int, n_eigenvectors: int, noise_margin: float = 0.0, seed: int = 0
 ) -> Eigenbasis:
     """The leading eigenpairs, float64, on the real form of 2n (k = 0: n) rows.
 
@@ -49,7 +50,7 @@ def solve_with_arpack(
     """
     from scipy.sparse.linalg import ArpackError, eigsh
 
-    matrix = real_matrix(graph, k)
+    matrix = real_matrix(graph.graph if isinstance(graph, ArrangedGraph) else graph, k)
     size = matrix.shape[0]
     if 4 * n_eigenvectors >= size or size <= DENSE_SIZE:
         values, x = np.linalg.eigh(matrix.toarray())
@@ -71,4 +72,6 @@ def solve_with_arpack(
     residuals = np.linalg.norm(matrix @ x - x * values, axis=0)
     n = graph.n_particles
     vectors = x.astype(np.complex64) if k == 0 else (x[:n] + 1j * x[n:]).astype(np.complex64)
+    if isinstance(graph, ArrangedGraph):
+        vectors[graph.order] = vectors.copy()
     return Eigenbasis(k, values, vectors, residuals, 1, "converged", lowest)

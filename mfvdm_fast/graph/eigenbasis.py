@@ -16,11 +16,13 @@ from ..errors import ParameterError, SolverError
 from ..records import Coefficients, Eigenbasis, FrequencyGraph
 from ..threads import map_in_order, resolve_threads, use_threads
 from .arpack import smallest_signal, solve_with_arpack
+from .arrangement import ArrangedGraph, arrange_graph
 from .filtered_block import ROWS, FilteredBlock
 
 log = logging.getLogger(__name__)
 
 ROUNDED_TO = 16  # numbers of vectors: what registers hold
+GUARD, GUARD_PART = 10, 20  # vectors beyond those that are wanted
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
 # A filter ends at 1 - REST / degree of the way from the lower end of the spectrum to the smallest wanted: the higher
@@ -45,7 +47,7 @@ class SolverOptions:
 
 
 def solve_eigenbasis(
-    graph: FrequencyGraph,
+    graph: FrequencyGraph | ArrangedGraph,
     k: int,
     n_eigenvectors: int,
     *,
@@ -64,7 +66,7 @@ def solve_eigenbasis(
 
     Parameters
     ----------
-    graph : the neighbour graph.
+    graph : the neighbour graph; when several frequencies are solved, from :func:`~.arrangement.arrange_graph`.
     k : angular frequency, >= 0.
     n_eigenvectors : m; fewer are returned when fewer are positive.
     options : method and tolerance.
@@ -111,23 +113,24 @@ def solve_eigenbasis(
     if options.noise_margin and neighbor is not None and neighbor.k and k:
         m = min(m, neighbor.n_eigenvectors + neighbor.n_eigenvectors // 20 + 5)
     with use_threads(min(resolve_threads(threads), 1 + n // ROWS)) as count:
-        return _ChebyshevSolver(graph, k, m, options, seed, count).solve(neighbor, unit)
+        arranged = graph if isinstance(graph, ArrangedGraph) else arrange_graph(graph, seed=seed, threads=count)
+        return _ChebyshevSolver(arranged, k, m, options, seed, count).solve(neighbor, unit)
 
 
 class _ChebyshevSolver:
     """Subspace iteration with a Chebyshev filter that damps [lower, edge] (Zhou, Saad, Tiago & Chelikowsky 2006)."""
 
     def __init__(
-        self, graph: FrequencyGraph, k: int, n_wanted: int, options: SolverOptions, seed: int, threads: int
+        self, graph: ArrangedGraph, k: int, n_wanted: int, options: SolverOptions, seed: int, threads: int
     ) -> None:
         self.n, self.k, self.n_wanted, self.options = graph.n_particles, k, n_wanted, options
-        guarded = n_wanted + n_wanted // 20 + 10
+        guarded = n_wanted + n_wanted // GUARD_PART + GUARD
         self.block = FilteredBlock(graph, k, min(-(-guarded // ROUNDED_TO) * ROUNDED_TO, self.n), threads)
         self.rng = np.random.default_rng([seed, k])
 
     def solve(self, neighbor: Eigenbasis | None, unit: Eigenbasis | None) -> Eigenbasis:
         if neighbor is not None and neighbor.n_eigenvectors:
-            lower, guess = neighbor.lower_bound, float(neighbor.values[-1])
+            lower, guess = neighbor.lower_bound, float(neighbor.values[: self.n_wanted][-1])
         else:
             lower, guess = self._look_at_spectrum()
         smallest = smallest_signal(self.options.noise_margin, lower)

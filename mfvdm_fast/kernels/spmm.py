@@ -2,7 +2,8 @@
 
 Such a panel is float32 (n, 32): row i is [Re x_i1 .. Re x_i16, Im x_i1 .. Im x_i16], two cache lines. Every edge then
 costs four fused multiply-adds of sixteen numbers, and all rows of a panel stay in the cache while a polynomial of the
-graph is applied to them.
+graph is applied to them. Neighbours should stand side by side (``graph.arrangement``): they are then found in the
+nearest cache, which is most of the time.
 """
 
 from __future__ import annotations
@@ -17,31 +18,39 @@ PANEL = 2 * LANES
 
 
 @kernel
-def _graph_row(i, indptr, indices, mirrored, values, panels, source, previous, target, scale, shift, keep):  # type: ignore[no-untyped-def]
-    """One row of ``target = scale (S - shift) source - keep previous``; blocks are given by where they start."""
-    re = splat(np.float32(0.0))
-    im = splat(np.float32(0.0))
-    for e in range(indptr[i], indptr[i + 1]):
+def _graph_row(i, indptr, splits, indices, values, panels, source, previous, target, scale, shift, keep):  # type: ignore[no-untyped-def]
+    """One row of ``target = scale (S - shift) source - keep previous``; blocks are given by where they start.
+
+    Four sums: each waits for its own last product alone.
+    """
+    cx = splat(np.float32(0.0))
+    sy = splat(np.float32(0.0))
+    sx = splat(np.float32(0.0))
+    cy = splat(np.float32(0.0))
+    for e in range(indptr[i], splits[i]):
         at = source + indices[e] * PANEL
-        c = values[e].real
-        s = values[e].imag
-        sign = np.float32(-1.0) if mirrored[e] else np.float32(1.0)
-        x = load(panels, at)
-        y = load(panels, at + LANES)
-        re = fma(splat(-s * sign), y, fma(splat(c), x, re))
-        im = fma(splat(c * sign), y, fma(splat(s), x, im))
+        x, y = load(panels, at), load(panels, at + LANES)
+        c, s = splat(values[e].real), splat(values[e].imag)
+        cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
+    sy = splat(np.float32(0.0)) - sy
+    cy = splat(np.float32(0.0)) - cy
+    for e in range(splits[i], indptr[i + 1]):
+        at = source + indices[e] * PANEL
+        x, y = load(panels, at), load(panels, at + LANES)
+        c, s = splat(values[e].real), splat(values[e].imag)
+        cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
     at = i * PANEL
     a = splat(scale)
     b = splat(-scale * shift)
     d = splat(-keep)
     x = fma(b, load(panels, source + at), d * load(panels, previous + at))
     y = fma(b, load(panels, source + at + LANES), d * load(panels, previous + at + LANES))
-    store(panels, target + at, fma(a, re, x))
-    store(panels, target + at + LANES, fma(a, im, y))
+    store(panels, target + at, fma(a, cx + sy, x))
+    store(panels, target + at + LANES, fma(a, sx - cy, y))
 
 
 @kernel(parallel=True)
-def filter_panel(indptr, indices, mirrored, values, panels, centre, half, degree):  # type: ignore[no-untyped-def]
+def filter_panel(indptr, splits, indices, values, panels, centre, half, degree):  # type: ignore[no-untyped-def]
     """Chebyshev polynomial T_degree((S_k - centre) / half) of sixteen complex vectors, and S_k applied to the outcome.
 
     (S x)_i = sum over plain edges of v_e x_j + sum over mirrored edges of v_e conj(x_j) (SCIENCE: Eqs. 2-4 of
@@ -49,8 +58,8 @@ def filter_panel(indptr, indices, mirrored, values, panels, centre, half, degree
 
     Parameters
     ----------
-    indptr, indices : (n + 1,), (nnz,) int64 -- CSR pattern.
-    mirrored : (nnz,) bool -- True where the edge conjugates.
+    indptr, indices : (n + 1,), (nnz,) int64 -- CSR pattern, the plain edges of each row before the mirrored ones.
+    splits : (n,) int64 -- where the mirrored edges of each row begin, which conjugate.
     values : (nnz,) complex64 -- v_e.
     panels : (3, n, 32) float32 -- x in ``panels[0]``: sixteen real parts, then sixteen imaginary parts, of each row
         (any thirty-two real vectors when no edge conjugates and no value has an imaginary part). Overwritten:
@@ -69,23 +78,24 @@ def filter_panel(indptr, indices, mirrored, values, panels, centre, half, degree
         keep = zero if step == 0 else one
         previous = source if step == 0 else target
         for i in prange(n):
-            _graph_row(i, indptr, indices, mirrored, values, panels, source, previous, target, scale, centre, keep)
+            _graph_row(i, indptr, splits, indices, values, panels, source, previous, target, scale, centre, keep)
     source = (degree % 2) * block
     for i in prange(n):
-        _graph_row(i, indptr, indices, mirrored, values, panels, source, source, 2 * block, one, zero, zero)
+        _graph_row(i, indptr, splits, indices, values, panels, source, source, 2 * block, one, zero, zero)
 
 
 @kernel(parallel=True)
-def load_panel(vectors, start, parts, panel):  # type: ignore[no-untyped-def]
+def load_panel(vectors, order, start, parts, panel):  # type: ignore[no-untyped-def]
     """Columns from ``start`` on of complex ``vectors`` (n, w) as one panel (n, 32) of :func:`filter_panel`.
 
-    ``parts`` = 2: sixteen columns, real and imaginary parts; 1: the real parts of thirty-two columns. Columns beyond w
-    are zero.
+    Row i of the panel is ``vectors[order[i]]``. ``parts`` = 2: sixteen columns, real and imaginary parts; 1: the real
+    parts of thirty-two columns. Columns beyond w are zero.
     """
     lanes = PANEL // parts
-    for i in prange(vectors.shape[0]):
+    for i in prange(panel.shape[0]):
+        row = order[i]
         for c in range(lanes):
-            z = vectors[i, start + c] if start + c < vectors.shape[1] else np.complex64(0)
+            z = vectors[row, start + c] if start + c < vectors.shape[1] else np.complex64(0)
             panel[i, c] = z.real
             if parts == 2:
                 panel[i, lanes + c] = z.imag
@@ -93,7 +103,7 @@ def load_panel(vectors, start, parts, panel):  # type: ignore[no-untyped-def]
 
 @kernel(parallel=True)
 def store_panel(panel, start, parts, block):  # type: ignore[no-untyped-def]
-    """The reverse of :func:`load_panel`, into the real form: ``block`` (parts n, w) float32, rows Re x_i, Im x_i.
+    """One panel, in its own order of rows, into the real form: ``block`` (parts n, w) float32, rows Re x_i, Im x_i.
 
     There must be room for the whole panel: 32 / parts columns from ``start`` on.
     """

@@ -26,7 +26,17 @@ class GraphFit:
     amplitude: FloatArray  # (m, p): z, posterior mean
     prior: FloatArray  # (m, p), prior variance of z, twice over for k >= 1 (of a complex number)
     correlation: FloatArray  # (p, p), prior correlation of the radial functions
-    evidence: float  # log evidence against no signal at all, for orthogonal columns
+    band_evidence: FloatArray  # (b,), log evidence of each band against no signal in it, for orthogonal columns
+
+    @property
+    def evidence(self) -> float:
+        """Log evidence against no signal at all."""
+        return float(self.band_evidence.sum())
+
+    def worth_having(self, least: float) -> int:
+        """How many eigenvectors there are up to the last band of more evidence than ``least``."""
+        bands = 1 + int(np.flatnonzero(self.band_evidence > least).max(initial=-1))
+        return BAND * bands if bands < len(self.band_evidence) else len(self.amplitude)
 
 
 def fit_amplitudes(
@@ -77,8 +87,8 @@ def fit_amplitudes(
         prior = falling_prior(moments, count[:, 0])
         blocks, log_determinants = posterior_blocks(prior, correlation, diagonal)
         amplitude = solve_amplitudes(projected, information, diagonal, blocks, band)
-    log_determinant = float(log_determinants @ count[:, 0])
-    evidence = 0.5 * (copies * float(np.einsum("lq,lq->", projected, amplitude)) - log_determinant)
+    explained = np.bincount(band, np.einsum("lq,lq->l", projected, amplitude))
+    evidence = 0.5 * (copies * explained - log_determinants * count[:, 0])
     return GraphFit(amplitude, prior[band], correlation, evidence)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..records import Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import map_in_order, resolve_threads, use_threads
-from .amplitudes import fit_amplitudes
+from .amplitudes import BAND, GraphFit, fit_amplitudes
 from .wiener import (
     Observation,
     apply_wiener,
@@ -30,11 +30,12 @@ from .wiener import (
 )
 
 Real = NDArray[np.float32]
-SolveBasis = Callable[[int], Eigenbasis]
+SolveBasis = Callable[[int, int | None], Eigenbasis]  # of k, and of how many eigenvectors are worth having if known
 log = logging.getLogger(__name__)
 
 ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
 SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the last that the graph is asked about
+SMALLEST_BAND = 2e-5  # of all evidence so far: bands of eigenvectors with less are left out of the next frequency
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,13 @@ class _Frequency:
     """One restored angular frequency."""
 
     coefs: Coefficients
-    evidence: float
+    fit: GraphFit | None
     fitted: float
     present: float
+
+    @property
+    def evidence(self) -> float:
+        return max(self.fit.evidence, 0.0) if self.fit else 0.0
 
 
 def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real | None, threads: int = 1) -> _Frequency:
@@ -117,13 +122,13 @@ def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real 
     n = len(coefs)
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
     residual = match(coefs, seen, mean, real=k == 0, threads=threads)
-    fitted, evidence, present = np.zeros_like(residual), 0.0, 0.0
+    fitted, fit, present = np.zeros_like(residual), None, 0.0
     if phi is not None and phi.shape[1]:
         prior = estimate_covariance(residual, seen, threads)
         grams = class_grams(phi, seen, threads)
         products = sum_products(phi, residual, threads, seen.trust)
         fit = fit_amplitudes(products, grams, seen.precision, len(phi) // n, prior)
-        evidence, present = max(fit.evidence, 0.0), float(np.trace(prior))
+        present = float(np.trace(prior))
         amplitude, precision = fit.amplitude.astype(np.float32), seen.precision.astype(np.float32)
 
         def subtract(start: int) -> None:
@@ -137,7 +142,19 @@ def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real 
     if covariance.any():
         fitted += apply_wiener(residual, covariance, seen, threads)
     fitted[:n] += mean.astype(np.float32)
-    return _Frequency(to_complex(fitted, n), evidence, energy, present)
+    return _Frequency(to_complex(fitted, n), fit, energy, present)
+
+
+def room_for_next(k: int, total: float, *fits: GraphFit | None) -> int | None:
+    """How many eigenvectors the frequency after k may have: one band more than there were with signal in them.
+
+    ``total`` is the evidence of all frequencies so far. The signal reaches less deep into the spectrum from one
+    frequency to the next, since its leading multiplets are left behind. Nothing is known at k = 0, which has a spectrum
+    of its own: None.
+    """
+    if k == 0:
+        return None
+    return BAND + max((fit.worth_having(SMALLEST_BAND * total) for fit in fits if fit is not None), default=0)
 
 
 def restore_graph_map(
@@ -159,7 +176,8 @@ def restore_graph_map(
     ----------
     coefs : (n, P), as observed: signed, not phase-flipped.
     seen : from :func:`mfvdm_fast.restore.wiener.describe_observation`; at most some hundred classes.
-    bases : called once per frequency k = 0, 1, ... that is needed; residuals up to 0.1 are as good as smaller ones.
+    bases : called once per frequency k = 0, 1, ... that is needed, with how many eigenvectors are worth having as far
+        as that is known; residuals up to 0.1 are as good as smaller ones.
     degrees : (n,) node degrees of the graph.
     k_max : last frequency to ask the graph about; all when left out. With a small one, the result's ``captured`` is a
         quick look at the graph.
@@ -183,7 +201,7 @@ def restore_graph_map(
     >>> y = SteerableCoefficients((4 + rng.normal(size=(500, 1)) + 0j).astype(np.complex64), np.array([0, 1]))
     >>> ramp = np.linspace(-1, 1, 500)[:, None].astype(np.complex64)
     >>> basis = Eigenbasis(0, np.ones(1), ramp, np.zeros(1), 1, "converged")
-    >>> result = restore_graph_map(y, describe_observation(y, 1.0), lambda k: basis, np.ones(500))
+    >>> result = restore_graph_map(y, describe_observation(y, 1.0), lambda k, most: basis, np.ones(500))
     >>> bool(result.coefs.packed.real.std() < 0.2)
     True
     """
@@ -197,12 +215,13 @@ def restore_graph_map(
             out[:, columns] = one.coefs
             return one
 
-        k = 0
+        k, most = 0, None
         while k <= coefs.k_max and asked and (k_max is None or k <= k_max):
-            phi = scaled_eigenbasis(_check_basis(bases(k), k, coefs.n_particles), degrees, count)
+            phi = scaled_eigenbasis(_check_basis(bases(k, most), k, coefs.n_particles), degrees, count)
             one = restore(k, phi, count)
             total, fitted, present = total + one.evidence, fitted + one.fitted, present + one.present
             asked = asked and (k == 0 or one.evidence > SMALLEST_SHARE * total)
+            most = room_for_next(k, total, one.fit)
             log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.fitted, one.present)
             k += 1
         map_in_order(lambda k: restore(k, None, 1), range(k, coefs.k_max + 1), count)

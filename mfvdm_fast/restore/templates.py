@@ -13,19 +13,20 @@ matched with templates whose amplitudes were fitted on the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ParameterError
-from ..records import BoolArray, Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
+from ..records import BoolArray, Coefficients, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import use_threads
-from .amplitudes import fit_amplitudes
-from .graph_map import class_grams, scaled_eigenbasis
+from .amplitudes import GraphFit, fit_amplitudes
+from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
 from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
 
 ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
+SMALLEST_SHARE = 2e-3  # of all evidence so far: a frequency with less is the last one that tells views apart
 LEAST_PENALTY = 0.05  # rms in log L of what is worth a feature
 BLOCK = 1024
 
@@ -115,7 +116,7 @@ class Templates:
 def fit_templates(
     coefs: SteerableCoefficients,
     seen: Observation,
-    bases: Callable[[int], Eigenbasis],
+    bases: SolveBasis,
     degrees: FloatArray,
     half: BoolArray,
     *,
@@ -130,7 +131,8 @@ def fit_templates(
     ----------
     coefs : (n, P), as observed: signed, not phase-flipped.
     seen : from :func:`mfvdm_fast.restore.wiener.describe_observation`.
-    bases : called once for k = 0 .. k_max.
+    bases : as in :func:`~mfvdm_fast.restore.graph_map.restore_graph_map`, for k = 0, 1, ... up to k_max, or up to a
+        frequency with less than 1/500 of the evidence.
     degrees : (n,) node degrees of the graph.
     half : (n,), which particles belong to the first half.
     k_max : last angular frequency that is matched.
@@ -143,13 +145,14 @@ def fit_templates(
 
     Examples
     --------
+    >>> from mfvdm_fast.records import Eigenbasis
     >>> from .wiener import describe_observation
     >>> rng = np.random.default_rng(0)
     >>> signal = np.linspace(-3, 3, 200)[:, None]
     >>> y = SteerableCoefficients((signal + rng.normal(size=(200, 1))).astype(np.complex64), np.array([0, 1]))
     >>> basis = Eigenbasis(0, np.ones(1), (signal / 10).astype(np.complex64), np.zeros(1), 1, "converged")
     >>> seen = describe_observation(y, 1.0)
-    >>> templates = fit_templates(y, seen, lambda k: basis, np.ones(200), split_in_halves(200), k_max=0)
+    >>> templates = fit_templates(y, seen, lambda k, most: basis, np.ones(200), split_in_halves(200), k_max=0)
     >>> first, second = templates.features(y, seen)
     >>> first.observed.packed.shape[0], first.templates.packed.shape[0]
     (100, 200)
@@ -162,21 +165,32 @@ def fit_templates(
     last = min(k_max, coefs.k_max)
     with use_threads(threads) as count:
         fits: tuple[list[_Fit], list[_Fit]] = ([], [])
+        most, total = None, 0.0
         for k in range(last + 1):
             part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            phi = scaled_eigenbasis(bases(k), degrees)
+            phi = scaled_eigenbasis(bases(k, most), degrees)
+            found = []
             for side, fitted_on in zip(fits, (~half, half), strict=True):
-                side.append(_fit(coefs[k], part, k, phi, fitted_on, count))
+                one, fit = _fit(coefs[k], part, k, phi, fitted_on, count)
+                side.append(one)
+                found.append(fit)
+            evidence = max((fit.evidence for fit in found if fit is not None), default=0.0)
+            total += max(evidence, 0.0)
+            most = room_for_next(k, total, *found)
+            if k > 0 and evidence < SMALLEST_SHARE * total:
+                break
     return Templates(half, fits, coefs.offsets)
 
 
-def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int) -> _Fit:
+def _fit(
+    coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int
+) -> tuple[_Fit, GraphFit | None]:
     """Amplitudes of one frequency from some of the particles."""
     rows = np.flatnonzero(fitted_on)
     some = seen.rows(rows)
     mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
-        return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))
+        return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0))), None
     matched = match(coefs[rows], some, mean, real=k == 0)
     copies = 1 if k == 0 else 2
     own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
@@ -189,7 +203,7 @@ def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: B
     weight = 1.0 if k == 0 else 2.0
     values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / some.weights.sum()) @ inner.T * weight)
     deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
-    return _Fit(deviations, mean, values[::-1], vectors[:, ::-1])
+    return _Fit(deviations, mean, values[::-1], vectors[:, ::-1]), fit
 
 
 def _mean_precision(seen: Observation) -> FloatArray:
