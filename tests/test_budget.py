@@ -82,7 +82,7 @@ def test_a_look_at_the_images_counts() -> None:
 
 
 def test_output_holds_images_and_both_tables() -> None:
-    assert predict(100, 32, PARAMS).output_bytes == 100 * (4 * 32**2 + 2 * 25 * 20)
+    assert predict(100, 32, PARAMS).output_bytes == 100 * (4 * 32**2 + 2 * 25 * 12)
 
 
 def test_lines_say_memory_time_and_disk() -> None:
