@@ -192,8 +192,11 @@ def test_sigterm_stops_a_run_as_ctrl_c_does(
 
 
 def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:
-    long = ("--neighbors", "40", "--matchings", "10")  # the signal must come before the end, on a busy machine too
-    job = process("denoise", str(simulated / "particles.star"), "-o", str(tmp_path / "out"), *long)
+    def listen() -> None:  # a shell starts what runs in its background deaf to the signal, and this is inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    arguments = ("denoise", str(simulated / "particles.star"), "-o", str(tmp_path / "out"), "--neighbors", "40")
+    job = process(*arguments, preexec_fn=listen)
     assert job.stderr is not None
     said = []
     for line in job.stderr:
