@@ -78,3 +78,10 @@ def test_what_the_input_knows_is_kept_and_the_rest_found(found: DenoiseResult, m
     result = denoise(stack, preset(n_neighbors=20), threads=2)
     error = shifts_of(result) - moved.shifts_px
     assert error.std() < 0.4 * STD
+
+
+def test_too_few_particles_are_left_where_they_are() -> None:
+    """Of 60 hardly any share a view: what would be found is mostly noise."""
+    few = simulate_stack(synthetic_particle(BOX), 5.0, 60, SimulationSettings(snr=0.3, shift_std_px=2.0), seed=0)
+    assert denoise(few, threads=1).shifts_px is None
+    assert denoise(few, preset(centre=True), threads=1).shifts_px is not None
