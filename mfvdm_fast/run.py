@@ -266,7 +266,7 @@ class Run:
         return score_particles(presence, energies, part, others, first)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
-        """Graph MAP on the graph of the matched particles, in place; the table that the graph was made from.
+        """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
 
         What looks like junk is restored as all are, but its neighbours listen to it less.
         """
@@ -282,7 +282,7 @@ class Run:
             templates = None
         trust = None if self.score is None else trust_in(self.score)
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
-        near = table if self.presence is None else table.nearest(count)
+        near = table if self.score is None else table.nearest(count)
         if trust is None:
             graph = build_frequency_graph(near, threads=self.threads)
         else:

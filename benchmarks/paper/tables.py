@@ -224,7 +224,7 @@ def _plot(path: Path, n_rows: int, n_columns: int, draw: Callable[[Any], None]) 
         n_rows, n_columns, figsize=(4.5 * n_columns, 2.8 * n_rows), squeeze=False, layout="constrained"
     )
     draw(panels)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=72, metadata={"Software": None})
     plt.close(figure)
 
 
