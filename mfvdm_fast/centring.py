@@ -33,7 +33,7 @@ from .restore.shifted_references import (
 from .restore.templates import Templates
 from .restore.wiener import Observation
 
-N_REFERENCES = 500
+N_REFERENCES = 300
 LEAST_PARTICLES = 100
 LARGEST_ARGUMENT = 30.0  # 2 pi f R of the finest frequency f that is compared
 STEP, REACH = 0.22, 0.70  # wavelengths: of the grid of places, and how far it goes
@@ -46,7 +46,10 @@ N_MATCHES = 50  # of each reference with others, and of each particle with refer
 TEMPERATURE = 10.0  # log likelihoods are divided by it: the references' views are not the particle's
 ROWS = 8192  # particles matched at once
 NEAR = 0.075  # wavelengths: what shifts may still be off, in each coordinate, when templates are followed
-COMMON_EIGENVECTORS = 30
+COMMON_EIGENVECTORS = 200
+LOST = 0.03  # of the particles, those that match nothing well, are looked for again at all places
+LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 10_000
+LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,48 @@ def _match_places(scene: Scene, references: Coefficients, spread: float) -> Floa
         weight = np.exp((found.scores - found.scores.max(axis=1, keepdims=True)) / TEMPERATURE)
         shifts[rows] = np.einsum("nk,nka->na", weight / weight.sum(axis=1, keepdims=True), where)
     return shifts
+
+
+def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[IndexArray, FloatArray]:
+    """Particles that are found elsewhere, ascending, and (r, 2): (x, y) in px of the input from the centre where.
+
+    A few references, compared coarsely, take some particles to a wrong view and place from which small moves do not
+    lead away. They match nothing well. Those of least ``log_likelihood`` (n,) are moved to all places and compared in
+    all detail with the templates of many others, of which they may match one much better than those that they match.
+    """
+    prepared, n = scene.prepared, scene.coefs.n_particles
+    others = np.sort(np.random.default_rng(seed).permutation(n)[:TEMPLATES_OF_LOST])
+    lost = np.sort(np.argsort(log_likelihood, kind="stable")[: int(np.ceil(LOST * n))])
+    known = np.zeros((n, 2)) if prepared.shifts_px is None else prepared.shifts_px * prepared.scale
+    variance = max(0.5 * float((known**2).sum(axis=1).mean()), (FIRST_SPREAD * scene.wavelength) ** 2)
+    scores = np.empty((len(lost), len(scene.places)))
+    for start in range(0, len(lost), LOST_AT_ONCE):
+        rows = lost[start : start + LOST_AT_ONCE]
+        scores[start : start + LOST_AT_ONCE] = _score_places(scene, rows, others)
+    scores -= ((known[lost, None] + scene.places) ** 2).sum(axis=-1) / (2 * variance)
+    here = int(np.flatnonzero((scene.places == 0).all(axis=1))[0])
+    elsewhere = np.flatnonzero(scores.max(axis=1) - scores[:, here] > LEAST_GAIN)
+    return lost[elsewhere], scene.places[scores[elsewhere].argmax(axis=1)] / prepared.scale
+
+
+def _score_places(scene: Scene, particles: IndexArray, others: IndexArray) -> FloatArray:
+    """(r, places): log likelihood of each of ``particles`` for the best of the templates ``others`` but its own."""
+    basis, places, threads = scene.prepared.basis, scene.places, scene.threads
+    images = basis.evaluate(scene.coefs.packed[particles], threads)
+    moved = np.concatenate(
+        [
+            basis.expand(shift_images(images, np.tile(place, (len(images), 1)), threads), threads)
+            for place in scene.places
+        ]
+    )
+    coefs = SteerableCoefficients(moved, scene.coefs.offsets)
+    scores = np.full(len(moved), -np.inf)
+    for side in scene.templates.features(coefs, scene.seen, np.tile(particles, len(places))):
+        known = SteerableCoefficients(side.templates.packed[others], side.templates.offsets)
+        found = match_neighbors(side.observed, known, None, 2, threads=threads)
+        own = others[found.indices[:, 0]] == side.particles
+        scores[side.rows] = np.where(own, found.scores[:, 1], found.scores[:, 0]) + side.baseline
+    return scores.reshape(len(places), len(particles)).T
 
 
 def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> FloatArray:

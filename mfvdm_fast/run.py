@@ -8,7 +8,15 @@ from functools import partial
 import numpy as np
 
 from .basis.steerable_pca import weigh_features
-from .centring import FIRST_SPREAD, NEXT_SPREAD, find_shifts, follow_templates, make_scene, stand_off_centre
+from .centring import (
+    FIRST_SPREAD,
+    NEXT_SPREAD,
+    find_lost,
+    find_shifts,
+    follow_templates,
+    make_scene,
+    stand_off_centre,
+)
 from .graph.affinity import diffusion_features, normalize_features
 from .graph.arrangement import arrange_graph
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
@@ -245,7 +253,11 @@ class Run:
         for sweep in range(SWEEPS):
             table = self.match(templates, table, coefs, seen)
             self.progress("centre", 0, 1)
-            shifts = follow_templates(make_scene(prepared, coefs, seen, templates, threads), table, seed)
+            scene = make_scene(prepared, coefs, seen, templates, threads)
+            shifts = follow_templates(scene, table, seed)
+            if sweep < SWEEPS - 1 and self.presence is not None:
+                lost, places = find_lost(scene, self.presence.log_likelihood, seed)
+                shifts[lost] = places
             self.progress("centre", 1, 1)
             table = self.move(shifts, coefs)
             templates = self.templates(table, coefs, seen, sweep)

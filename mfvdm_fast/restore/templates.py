@@ -36,7 +36,8 @@ BLOCK = 1024
 class TemplateFeatures:
     """Both sides of the log likelihood, for one half of the particles."""
 
-    particles: IndexArray  # (r,), the half that is matched
+    particles: IndexArray  # (r,), of the half that is matched
+    rows: IndexArray  # (r,), of the coefficients that show them
     observed: SteerableCoefficients  # (r, sum p_k)
     templates: SteerableCoefficients  # (n, sum p_k), of all particles, fitted without the half
     baseline: FloatArray  # (r,): log L against an image of noise alone is the score of the bilinear form plus this
@@ -104,14 +105,18 @@ class Templates:
         first, second = (fits[k].deviations + fits[k].mean.astype(np.float32) for fits in self.fits)
         return np.where(self.half[:, None], first, second)
 
-    def features(self, coefs: SteerableCoefficients, seen: Observation) -> Iterator[TemplateFeatures]:
+    def features(
+        self, coefs: SteerableCoefficients, seen: Observation, particles: IndexArray | None = None
+    ) -> Iterator[TemplateFeatures]:
         """Features of one half of the particles, and of the templates it is matched with, then of the other half.
 
-        Nothing when the graph had no eigenvectors. Memory: 12 n bytes per feature of each half.
+        ``particles`` (r,) says which particle each row of ``coefs`` shows, if not all n in their order; several rows
+        may show the same. Nothing when the graph had no eigenvectors. Memory: 12 n bytes per feature of each half.
         """
         if any(len(fit.energy) for fit in self.fits[0]):
+            particles = np.arange(len(self.half)) if particles is None else particles
             for fits, half in zip(self.fits, (self.half, ~self.half), strict=True):
-                yield _features(coefs, seen, fits, np.flatnonzero(half))
+                yield _features(coefs, seen, fits, particles, np.flatnonzero(half[particles]))
 
 
 def fit_templates(
@@ -214,16 +219,17 @@ def _mean_precision(seen: Observation) -> FloatArray:
 
 
 def _features(
-    coefs: SteerableCoefficients, seen: Observation, fits: list[_Fit], particles: IndexArray
+    coefs: SteerableCoefficients, seen: Observation, fits: list[_Fit], particles: IndexArray, rows: IndexArray
 ) -> TemplateFeatures:
-    """The bilinear form of the log likelihood in the leading principal components of the templates."""
+    """The bilinear form of the log likelihood in the leading principal components of the templates, of some rows."""
+    group = seen.group[particles[rows]]
     energies = np.sort(np.concatenate([fit.energy for fit in fits]))[::-1]
     place = np.searchsorted(np.cumsum(energies), ENERGY * energies.sum())
     least = max(float(energies[min(place, len(energies) - 1)]), np.finfo(np.float64).tiny)
     weight = (seen.transfer / seen.noise_power).astype(np.float32)
-    penalty = np.zeros((coefs.n_particles, len(seen.transfer)), np.float32)
+    penalty = np.zeros((len(seen.group), len(seen.transfer)), np.float32)
     left, right, widths = [], [], []
-    baseline = np.zeros(len(particles))
+    baseline = np.zeros(len(rows))
     for k, fit in enumerate(fits):
         columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
         part = seen.columns(columns.start, columns.stop)
@@ -232,20 +238,20 @@ def _features(
         _add_penalty(penalty, fit, part, k)
         widths.append(axes.shape[1])
         to_axes = (axes / scale[:, None]).astype(np.float32)
-        observed = np.empty((len(particles), axes.shape[1]), np.complex64)
-        for start in range(0, len(particles), BLOCK):
-            rows = particles[start : start + BLOCK]
-            matched = coefs[k][rows] * weight[seen.group[rows], columns]
-            observed[start : start + BLOCK] = matched @ to_axes
+        observed = np.empty((len(rows), axes.shape[1]), np.complex64)
+        for start in range(0, len(rows), BLOCK):
+            some = slice(start, start + BLOCK)
+            matched = coefs[k][rows[some]] * weight[group[some], columns]
+            observed[some] = matched @ to_axes
             if k == 0:
-                baseline[start : start + BLOCK] = matched.real @ fit.mean
+                baseline[some] = matched.real @ fit.mean
         template = fit.deviations @ (axes * scale[:, None]).astype(np.float32)
         left.append(observed)
         right.append(template)
     share = seen.counts / seen.counts.sum()
     common = penalty.mean(axis=0, dtype=np.float64)
     of_class, of_template = factor_penalty(penalty - common, share)
-    left[0] = np.concatenate([left[0].real, -of_class[seen.group[particles]]], axis=1).astype(np.complex64)
+    left[0] = np.concatenate([left[0].real, -of_class[group]], axis=1).astype(np.complex64)
     right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
     widths[0] += of_class.shape[1]
     for a, b in zip(left, right, strict=True):  # the same size on both sides, for float32 and for bounds
@@ -254,11 +260,12 @@ def _features(
         b *= ratio
     offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
     return TemplateFeatures(
-        particles,
+        particles[rows],
+        rows,
         SteerableCoefficients(np.concatenate(left, axis=1), offsets),
         SteerableCoefficients(np.concatenate(right, axis=1), offsets),
-        baseline - common[seen.group[particles]],
-        common[seen.group[particles]],
+        baseline - common[group],
+        common[group],
         of_class.shape[1],
     )
 

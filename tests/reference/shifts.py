@@ -14,3 +14,13 @@ def reference_shift(image: np.ndarray, x: float, y: float) -> np.ndarray:
         return np.where(np.abs(f) == 0.5, np.exp(2j * np.pi * f * np.rint(shift)), np.exp(2j * np.pi * f * shift))
 
     return np.fft.ifft2(np.fft.fft2(image.astype(np.float64)) * ramp(x)[None, :] * ramp(y)[:, None]).real
+
+
+def reference_common_amplitudes(amplitudes: np.ndarray, variance: float, whole: int, band: int) -> np.ndarray:
+    """Amplitudes (m,) as they are up to ``whole``, then each band times 1 - variance / mean square, or 0."""
+    out = np.array(amplitudes, float)
+    for i in range(whole, len(out)):
+        first = whole + (i - whole) // band * band
+        share = variance / np.mean([a**2 for a in amplitudes[first : first + band]])
+        out[i] = amplitudes[i] * (1 - share) if share < 1 else 0.0
+    return out
