@@ -18,7 +18,7 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
-from .restore.score import JUNK_BELOW
+from .restore.score import junk_below
 from .threads import use_threads
 
 
@@ -72,8 +72,9 @@ class DenoiseResult:
 
     @property
     def junk(self) -> BoolArray | None:
-        """(n,), True where another explanation is a hundred times as likely: score below -log(100). None without."""
-        return None if self.score is None else self.score < JUNK_BELOW
+        """(n,), True where another explanation is a hundred times as likely, or likelier than not in a stack with much
+        junk (:func:`mfvdm_fast.restore.score.junk_below`). None without a score."""
+        return None if self.score is None else self.score < junk_below(self.score)
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""

@@ -20,7 +20,7 @@ from mfvdm_fast.io.stack import open_stack
 from mfvdm_fast.io.star import read_star, write_star
 from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.records import NeighborTable
-from mfvdm_fast.restore.score import JUNK_BELOW
+from mfvdm_fast.restore.score import junk_below
 
 from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
 from .conftest import shared_data
@@ -178,7 +178,7 @@ def test_junk_is_left_out_and_shows_in_the_score(cli: Cli, tmp_path: Path) -> No
     score, flag = table.floats("rlnLogLikeliContribution"), table.floats("mfvdmJunk")
     assert score is not None
     assert flag is not None
-    np.testing.assert_array_equal(flag == 1, score < JUNK_BELOW)
+    np.testing.assert_array_equal(flag == 1, score < junk_below(score))
     hits = flag[junk].sum()
     assert hits > 0.8 * flag.sum() > 0  # hardly anything but junk
     found = scores["junk"]
@@ -279,7 +279,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
     ("name", "code", "text"),
     [
         ("apoferritin/apoferritin_64_sub1000.star", 0, "float16 (MRC mode 12)"),
-        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 20 neighbours"),
+        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, of which too few"),
         ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "the stack has 17 particles"),
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
