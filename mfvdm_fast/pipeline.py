@@ -5,7 +5,7 @@ from __future__ import annotations
 from .budget import Budget, predict
 from .checks import SMALLEST_BOX
 from .errors import InputError, ParameterError
-from .params import DenoiseParams, settle_size
+from .params import TOO_FEW, DenoiseParams, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
 from .records import DiskSupport, ImageStack
@@ -56,8 +56,9 @@ def denoise(
     >>> result.images().shape
     (300, 33, 33)
     """
-    params = settle_size(params or DenoiseParams(), stack.n_particles)
+    params = params or DenoiseParams()
     check_stack(stack, params)
+    params = settle_size(params, stack.n_particles)
     count = resolve_threads(threads)
     with use_threads(count):
         times = StageTimes(progress)
@@ -76,8 +77,9 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     >>> 1e8 < budget.memory_bytes < 1e9
     True
     """
-    params = settle_size(params or DenoiseParams(), stack.n_particles)
+    params = params or DenoiseParams()
     check_stack(stack, params)
+    params = settle_size(params, stack.n_particles)
     with use_threads(threads) as count:
         return _budget(Preparation(stack, params, count, StageTimes()))
 
@@ -93,6 +95,11 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     n, neighbors = stack.n_particles, settle_size(params, stack.n_particles).n_neighbors or 0
     if n < 2:
         raise InputError("the stack has a single particle, of which nothing can be learnt: use more particles")
+    if n <= neighbors and params.n_neighbors is None:
+        raise InputError(
+            f"the stack has {n} particles, of which too few are of one view; at least {TOO_FEW + 1} are needed: "
+            "use more" + (f", or give the number of neighbours, at most {n - 1} (--neighbors)" if n > 2 else "")
+        )
     if n <= neighbors:
         raise InputError(
             f"the stack has {n} particles, but {neighbors} neighbours are asked for each: "

@@ -98,6 +98,10 @@ def test_version(cli: Cli) -> None:
             ["denoise", "a.star", "-o", "x", "--method", "spectral", "--restoration-eigenvectors", "100"],
             "--restoration-eigenvectors has no effect with the method 'spectral', got 100",
         ),
+        (
+            ["denoise", "a.star", "-o", "x", "--no-refine", "--frequencies", "5"],
+            "--frequencies has no effect without the refinement (Algorithm 1), got 5: leave it out, or refine",
+        ),
         (["denoise", "a.star", "-o", "x", "--threads", "0"], "--threads must be a whole number of at least 1, got 0"),
         (["denoise", "a.star", "-o", "x", "--threads", "-2"], "--threads must be a whole number of at least 1, got -2"),
     ],
