@@ -129,6 +129,12 @@ class Preparation:
         return coefs
 
     @property
+    def where(self) -> str:
+        """What messages about the stack begin with: the name of its file, if it has one."""
+        paths = getattr(self.stack, "paths", ())
+        return f"{paths[0].name}: " if paths else ""
+
+    @property
     def scale(self) -> float:
         """Pixels of the basis' grid per pixel of the images."""
         return self.basis.box_size / self.stack.box_size

@@ -30,7 +30,15 @@ from .records import (
 )
 from .restore.ctf_division import filter_transfer
 from .restore.graph_map import SolveBasis, restore_graph_map
-from .restore.score import Presence, average_over_views, explained, other_signals, score_particles, trust_in
+from .restore.score import (
+    Presence,
+    average_over_views,
+    explained,
+    other_signals,
+    score_particles,
+    trust_in,
+    warn_if_noise,
+)
 from .restore.spectral import apply_spectral_filter
 from .restore.templates import Templates, fit_templates, split_in_halves
 from .restore.wiener import Observation, restore_wiener
@@ -280,6 +288,8 @@ class Run:
             if self.presence is not None:
                 self.score = self.judge(templates, self.presence, coefs, seen)
             templates = None
+        if self.presence is not None:
+            warn_if_noise(self.presence.average, self.prepared.where)
         trust = None if self.score is None else trust_in(self.score)
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         near = table if self.score is None else table.nearest(count)

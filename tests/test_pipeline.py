@@ -109,6 +109,19 @@ def test_every_kind_of_junk_gets_low_scores() -> None:
     assert min(areas) > 0.85, areas
 
 
+def test_a_stack_of_noise_is_warned_about() -> None:
+    images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
+    with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
+        found = denoise(ParticleStack.from_array(images, PIXEL_SIZE), preset("default", n_matchings=1))
+    assert found.junk is not None
+    assert found.junk.mean() > 0.99
+
+
+def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
+    noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
+    denoise(noisy, preset("default", n_matchings=1, centre=False))
+
+
 def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
     noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfvdm_fast.errors import InputError
+from mfvdm_fast.errors import InputError, MfvdmWarning
 from mfvdm_fast.records import Coefficients, FloatArray
 from mfvdm_fast.restore.score import (
     DOUBT,
@@ -21,6 +21,7 @@ from mfvdm_fast.restore.score import (
     score_particles,
     share_of_junk,
     trust_in,
+    warn_if_noise,
 )
 from mfvdm_fast.restore.wiener import Observation
 
@@ -161,7 +162,7 @@ def test_where_much_is_junk_less_evidence_will_do() -> None:
     trust = trust_in(score)
     assert trust is not None
     np.testing.assert_array_equal(score < below, trust < 0.5)  # junk is likelier than not
-    assert junk_below(junk) == 0.0  # nothing but junk
+    assert junk_below(junk) == -DOUBT  # nothing but junk: even then in doubt it is none
 
 
 @pytest.mark.parametrize("tail", [0, 10])
@@ -179,6 +180,13 @@ def test_a_stack_without_signal_is_all_junk() -> None:
     score = score_particles(presence, explained(y, x, seen, variances, 0), seen, variances, 1)
     assert np.isfinite(score).all()
     assert (score < junk_below(score)).all()
+
+
+def test_images_that_are_no_likelier_particles_than_noise_are_warned_about() -> None:
+    average = np.linspace(-8, 0.5, 100)
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: 6% of the images are likelier to show a particle than nothing"):
+        assert warn_if_noise(average, "a.star: ")
+    assert not warn_if_noise(average + 1)
 
 
 def test_high_contrast_is_no_junk() -> None:
