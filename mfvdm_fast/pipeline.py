@@ -12,6 +12,7 @@ from .records import DiskSupport, ImageStack
 from .result import DenoiseResult
 from .run import Run
 from .threads import resolve_threads, use_threads
+from .units import ScaledStack, exponent_of_unit, in_units_of_input
 
 SMALLEST_RADIUS = 4.0  # px
 
@@ -62,11 +63,13 @@ def denoise(
     count = resolve_threads(threads)
     with use_threads(count):
         times = StageTimes(progress)
-        prepared = Preparation(stack, params, count, times)
+        exponent = exponent_of_unit(stack)
+        prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
         budget = _budget(prepared)
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
-        return Run(params, count, times, prepared).run()
+        result = Run(params, count, times, prepared).run()
+        return in_units_of_input(result, exponent) if exponent else result
 
 
 def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, threads: int | None = None) -> Budget:
@@ -80,8 +83,10 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     params = params or DenoiseParams()
     check_stack(stack, params)
     params = settle_size(params, stack.n_particles)
+    exponent = exponent_of_unit(stack)
     with use_threads(threads) as count:
-        return _budget(Preparation(stack, params, count, StageTimes()))
+        scaled = ScaledStack(stack, exponent) if exponent else stack
+        return _budget(Preparation(scaled, params, count, StageTimes()))
 
 
 def _budget(prepared: Preparation) -> Budget:
