@@ -342,3 +342,12 @@ def test_examples() -> None:
         assert done.failed == 0
         tried += done.attempted
     assert tried >= 2
+
+
+def test_one_is_no_plural(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    star = write_small_star(simulated / "particles.star", tmp_path / "a.star", np.arange(1))
+    done = cli("info", star)
+    assert "1: 1 (1 particle)" in done.out
+    assert "would be refused: the stack has a single particle" in done.out
+    made = cli("simulate", "-n", "1", "-L", "16", "--defocus-groups", "1", "-o", tmp_path / "out", "--threads", "1")
+    assert "1 particle of 16 px at 4 Å/px, SNR 0.05, 1 defocus group, seed 0" in made.out

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.particle_table import find_particles
 from ..io.stack import ParticleStack, open_stack
 from ..metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
@@ -72,7 +72,7 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
         raise InputError(f"{path}: cannot be read as a neighbour table ({error}); denoise again") from error
     if len(arrays[0]) != len(truth.rows):
         raise InputError(
-            f"{path}: holds neighbours of {len(arrays[0])} particles, denoised.star has {len(truth.rows)}; "
+            f"{path}: holds neighbours of {counted(len(arrays[0]), 'particle')}, denoised.star has {len(truth.rows)}; "
             "they must be of one run: denoise again"
         )
     errors = evaluate_neighbors(NeighborTable(*arrays), truth.rotations[truth.rows])
@@ -167,7 +167,7 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
         )
     junk = f" ({scores['n_junk']} of junk left out)" if scores["n_junk"] else ""
     lines.append(
-        f"{scores['n_particles']} particles{junk}, "
+        f"{counted(scores['n_particles'], 'particle')}{junk}, "
         "against clean images without CTF, no fit; in-plane: share of the pairs "
         "within 10°; constant: the mean grey value in every pixel"
     )

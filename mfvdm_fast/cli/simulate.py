@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import SMALLEST_BOX
-from ..errors import InputError, ParameterError
+from ..errors import InputError, ParameterError, counted
 from ..imperfections import DefocusList
 from ..io.mrc import MrcStackWriter, read_header, read_run
 from ..io.output_folder import OutputFolder
@@ -171,10 +171,11 @@ def run_simulation(job: Simulation, what: dict[str, Any], output: Path, overwrit
         np.savez(out.path(TRUTH), **_truth(stack, settings), simulation=mark)
         write_manifest(out.path(SETTINGS), what)
     groups = settings.n_defocus_groups if job.defocus is None else len(job.defocus)
-    ctf = f"{groups} defocus groups" if settings.ctf else "no CTF"
+    ctf = counted(groups, "defocus group") if settings.ctf else "no CTF"
     junk = f", {np.count_nonzero(stack.junk)} of them junk" if settings.junk_fraction else ""
     return [
-        f"{n} particles{junk} of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, seed {job.seed}",
+        f"{counted(n, 'particle')}{junk} of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, "
+        f"seed {job.seed}",
         f"written to {output}:",
         *(f"  {name:<16} {text}" for name, text in FILES.items()),
     ]
