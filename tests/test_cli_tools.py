@@ -317,7 +317,7 @@ def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.M
     assert "give --overwrite" in again.errors[0]
     refused = cli("demo", "-n", "12", "-o", "small")
     assert refused.code == 2
-    assert "--particles must be above 20, the neighbours of each particle, got 12" in refused.errors[0]
+    assert "--particles must be at least 21, so that some are of one view, got 12" in refused.errors[0]
     assert not Path("small").exists()
 
 
