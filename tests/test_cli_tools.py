@@ -220,6 +220,18 @@ def test_centred_particles_are_scored_against_centred_truth(cli: Cli, tmp_path: 
     assert told["denoised"]["psnr_db"] > silent["denoised"]["psnr_db"] + 1
 
 
+def test_centred_particles_that_were_moved_are_told(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--centre").code == 0
+    scores = json.loads(cli("evaluate", tmp_path / "out", "--truth", simulated, "--json").out)
+    table = find_particles(read_star(tmp_path / "out" / "denoised.star")).particles
+    origins = [table.floats(f"mfvdmSourceOrigin{axis}Angst") for axis in "XY"]
+    moved = float(np.sqrt(np.mean(np.square(origins)))) / 4.0
+    assert scores["centres"] == {"shift_px": 0.0, "left_px": pytest.approx(moved, rel=1e-3)}
+    printed = cli("evaluate", tmp_path / "out", "--truth", simulated).out
+    assert f"centres: all stood in the middle, and were moved {moved:.2f} px off the middle" in printed
+    assert "centres" not in cli("evaluate", denoised, "--truth", simulated).out
+
+
 def test_info_of_a_simulated_stack(cli: Cli, simulated: Path) -> None:
     done = cli("info", simulated / "particles.star")
     lines = dict(line.split(":", 1) for line in done.out.splitlines())

@@ -87,13 +87,13 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
 
 
 def _centre_scores(truth: Truth) -> dict[str, float] | None:
-    """Shifts of the particles and what is left of them, in px, rms of each coordinate; None without shifts."""
+    """Shifts of the particles and what is left of them, or was made, in px, rms of each coordinate; None without."""
     left = truth.centre_errors_px
     if truth.shifts_px is None or left is None:
         return None
     pairs = {"shift_px": truth.shifts_px[truth.rows], "left_px": left}
     found = {name: float(np.sqrt(np.square(shifts[truth.particles]).mean())) for name, shifts in pairs.items()}
-    return found if found["shift_px"] else None  # only junk stands off the middle
+    return found if any(found.values()) else None  # at most junk stands off the middle
 
 
 def _junk_scores(denoised: ParticleStack, truth: Truth) -> dict[str, float] | None:
@@ -158,7 +158,12 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
         lines.append(f"  {name:<10} {row['relative_mse']:>7.3f} {row['psnr_db']:>11.2f} {row['ssim']:>11.3f}")
     if scores["centres"] is not None:
         shift, left = scores["centres"]["shift_px"], scores["centres"]["left_px"]
-        lines.append(f"centres: {shift:.2f} px off the middle (rms, each of x and y), of which {left:.2f} px are left")
+        rms = "px off the middle (rms, each of x and y)"
+        lines.append(
+            f"centres: {shift:.2f} {rms}, of which {left:.2f} px are left"
+            if shift
+            else f"centres: all stood in the middle, and were moved {left:.2f} {rms}: leave out --centre"
+        )
     found = scores["junk"]
     if found is not None:
         lines.append(

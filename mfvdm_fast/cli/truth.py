@@ -41,8 +41,8 @@ class Truth:
 
     @property
     def centre_errors_px(self) -> FloatArray | None:
-        """(n, 2): where the particles stand, from where they were taken to; None when all stand in the middle."""
-        if self.shifts_px is None or not self.shifts_px.any():
+        """(n, 2): where the particles stand, from where they were taken to stand; None when nobody knows where."""
+        if self.shifts_px is None:
             return None
         return self.shifts_px[self.rows] - (0.0 if self.centres_px is None else self.centres_px)
 
