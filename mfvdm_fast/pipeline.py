@@ -117,7 +117,7 @@ def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where:
     if share > TAKEN_BACK:
         warnings.warn(
             f"{where}{share:.0%} of the origins that the input gives are taken back by what is found in the images: "
-            "check their signs (a particle that stands at +x of the centre has a negative rlnOriginX), or leave them out",
+            "check their signs (a particle that stands at +x has a negative rlnOriginX), or leave them out",
             MfvdmWarning,
             stacklevel=2,
         )
