@@ -8,6 +8,7 @@ import pytest
 from mfvdm_fast.errors import InputError, MfvdmWarning
 from mfvdm_fast.records import Coefficients, FloatArray
 from mfvdm_fast.restore.score import (
+    CLEAR,
     DOUBT,
     JUNK_BELOW,
     Presence,
@@ -156,20 +157,22 @@ def test_where_much_is_junk_less_evidence_will_do() -> None:
     good, junk = rng.normal(20, 8, 700), rng.normal(-3.5, 1.5, 300)  # as of particles and of empty images
     score = np.concatenate([good, junk])
     assert (junk < JUNK_BELOW).mean() < 0.3
-    below = junk_below(score)
+    clear = np.full(1000, 2 * CLEAR)
+    below = junk_below(score, clear)
     assert (junk < below).mean() > 0.8
     assert (good < below).mean() < 0.01
     trust = trust_in(score)
     assert trust is not None
     np.testing.assert_array_equal(score < below, trust < 0.5)  # junk is likelier than not
-    assert junk_below(junk) == -DOUBT  # nothing but junk: even then in doubt it is none
+    assert junk_below(score, clear - 1.5 * CLEAR) == JUNK_BELOW  # where particles do not stand out
+    assert junk_below(junk, clear) == -DOUBT  # nothing but junk: even then in doubt it is none
 
 
 @pytest.mark.parametrize("tail", [0, 10])
 def test_a_clean_stack_is_judged_by_a_hundred_to_one(tail: int) -> None:
     score = np.random.default_rng(0).normal(20, 8, 1000)
     score[:tail] = -6.0
-    assert junk_below(score) == JUNK_BELOW
+    assert junk_below(score, np.full(1000, 2 * CLEAR)) == JUNK_BELOW
 
 
 def test_a_stack_without_signal_is_all_junk() -> None:
@@ -179,7 +182,7 @@ def test_a_stack_without_signal_is_all_junk() -> None:
     presence = Presence(np.zeros(9), np.full(9, -6.0), np.zeros(9))
     score = score_particles(presence, explained(y, x, seen, variances, 0), seen, variances, 1)
     assert np.isfinite(score).all()
-    assert (score < junk_below(score)).all()
+    assert (score < JUNK_BELOW).all()
 
 
 def test_images_that_are_no_likelier_particles_than_noise_are_warned_about() -> None:
