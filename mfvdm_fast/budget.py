@@ -54,7 +54,7 @@ class Budget:
             f"memory: about {mebibytes(self.memory_bytes)} ({mebibytes(self.least_memory_bytes)} with --max-memory)",
             f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled"
             + (
-                "; four times as long, and a quarter more memory, where particles stand off the centre"
+                "; 6 to 10 times as long, and a quarter more memory, where particles stand off the centre"
                 if "centre" in self.stage_seconds
                 else ""
             ),

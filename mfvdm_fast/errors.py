@@ -35,3 +35,12 @@ class SolverError(MfvdmError, RuntimeError):
 
 class MfvdmWarning(UserWarning):
     """Something the user should look at; the run goes on."""
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and what it counts, for messages.
+
+    >>> counted(1, "image"), counted(2, "image"), counted(0, "frequency", "frequencies")
+    ('1 image', '2 images', '0 frequencies')
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -26,6 +26,11 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "n_restoration_eigenvectors": _MAP,
     "spectral_filter": ("spectral",),
 }
+# What the refinement alone uses, by method.
+REFINEMENT: dict[str, tuple[str, ...]] = {
+    "graph_map": ("n_frequencies", "diffusion_time", "n_eigenvectors"),
+    "spectral": ("n_frequencies", "diffusion_time"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class DenoiseParams:
     centre : find where the particles stand and bring them to the centre; None: where they are seen to stand off it,
         if there are matchings.
     n_matchings : how often every particle is matched with the restorations of the others, which gives a better graph;
-        None: once where the first lists agree well with each other, else twice.
+        None: once where the first lists agree well with each other and less than a tenth is junk, else twice.
     method : how the particles are restored: "graph_map" (empirical Bayes in the eigenbasis of the graph, CTF and noise
         solved for directly), "spectral" (Algorithm 2 and Eqs. 12-13 of the paper) or "cwf" (covariance Wiener filter,
         no neighbours at all).
@@ -151,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"method": "spectr
 # On 70S particles fewer neighbours gain 0.5 to 0.9 dB at n = 1,000 and 2,000 (SNR .05 and .02) over one in 40; fewer
 # than these lose at SNR .01.
 MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 12, 100
-TOO_FEW = 20  # particles; as many neighbours are asked for in vain, so that such a stack is refused
+TOO_FEW = 20  # particles, or fewer: refused where the number of neighbours is not given
 
 
 def settle_size(params: DenoiseParams, n_particles: int) -> DenoiseParams:
@@ -190,7 +195,8 @@ def preset(name: str = "default", **changes: Any) -> DenoiseParams:
     """The parameters of a preset, with changes.
 
     What the preset sets and another ``method`` does not use is left out. Raises ParameterError when there is no such
-    preset or parameter, and for a change other than None that the method does not use, whatever its value.
+    preset or parameter, and for a change other than None that the method, or ``refine=False``, has no use for, whatever
+    its value.
 
     >>> preset("paper", refine=False).refine
     False
@@ -202,5 +208,11 @@ def preset(name: str = "default", **changes: Any) -> DenoiseParams:
         params = DenoiseParams(**(kept | changes))
     except TypeError as error:
         raise ParameterError(f"no such parameter: {error}") from error
-    _refuse_unused(method, {key: value for key, value in changes.items() if value is not None})
+    given = {key: value for key, value in changes.items() if value is not None}
+    _refuse_unused(method, given)
+    idle = next((key for key in REFINEMENT.get(method, ()) if key in given), None)
+    if params.refine is False and idle is not None:
+        raise ParameterError(
+            f"{idle} has no effect without the refinement (Algorithm 1), got {given[idle]!r}: leave it out, or refine"
+        )
     return params

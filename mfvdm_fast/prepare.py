@@ -33,6 +33,7 @@ from .imaging.noise import (
     estimate_noise_power,
     is_white,
     like_the_others,
+    refuse_wild_pixels,
     relative_power,
     whiten_images,
 )
@@ -73,7 +74,10 @@ class Preparation:
     def look(self) -> tuple[NoiseModel, DiskSupport]:
         """Noise and support, from a sample of the stack."""
         self.progress("noise and support", 0, 1)
-        sample = self.stack.read(sample_rows(self.stack))
+        rows = sample_rows(self.stack)
+        sample = self.stack.read(rows)
+        self.deviation = float(np.median(sample.std(axis=(1, 2), dtype=np.float64)))  # of an image
+        refuse_wild_pixels(sample, rows, self.deviation, self.where)
         noise = estimate_noise(sample)
         radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise)
         if self.params.method != "cwf":  # which has no other defence against junk than to take it for noise
@@ -112,6 +116,7 @@ class Preparation:
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
             keys[rows] = image_keys(images)
+            refuse_wild_pixels(images, rows, self.deviation, self.where)
             images = images - np.float32(self.noise.mean)
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic:
@@ -127,6 +132,12 @@ class Preparation:
         if out is None:
             warn_about_copies(keys)
         return coefs
+
+    @property
+    def where(self) -> str:
+        """What messages about the stack begin with: the name of its file, if it has one."""
+        paths = getattr(self.stack, "paths", ())
+        return f"{paths[0].name}: " if paths else ""
 
     @property
     def scale(self) -> float:

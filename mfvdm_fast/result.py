@@ -18,7 +18,6 @@ from .records import (
     SteerableCoefficients,
     SteerablePCA,
 )
-from .restore.score import JUNK_BELOW
 from .threads import use_threads
 
 
@@ -36,6 +35,8 @@ class DenoiseResult:
     score : (n,), log likelihood of each image as a particle of the stack against the other explanations: nothing there,
         or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching. Where it tells of junk,
         all are restored with weights: :func:`mfvdm_fast.restore.score.trust_in`.
+    junk_below : the score below which an image is taken for junk: -log(100), or more where much of the stack is
+        (:func:`mfvdm_fast.restore.score.junk_below`). None without a score.
     eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
     basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.
@@ -53,6 +54,7 @@ class DenoiseResult:
     initial_neighbors: NeighborTable | None
     log_likelihood: FloatArray | None
     score: FloatArray | None
+    junk_below: float | None
     eigenvalues: dict[int, FloatArray]
     box_size: int
     basis: SteerableBasis
@@ -72,8 +74,8 @@ class DenoiseResult:
 
     @property
     def junk(self) -> BoolArray | None:
-        """(n,), True where another explanation is a hundred times as likely: score below -log(100). None without."""
-        return None if self.score is None else self.score < JUNK_BELOW
+        """(n,), True where the score is below ``junk_below``; None without a score."""
+        return None if self.score is None or self.junk_below is None else self.score < self.junk_below
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""

@@ -38,7 +38,17 @@ from .records import (
 )
 from .restore.ctf_division import filter_transfer
 from .restore.graph_map import SolveBasis, restore_graph_map
-from .restore.score import Presence, average_over_views, explained, other_signals, score_particles, trust_in
+from .restore.score import (
+    JUNK_BELOW,
+    Presence,
+    average_over_views,
+    explained,
+    junk_below,
+    other_signals,
+    score_particles,
+    trust_in,
+    warn_if_noise,
+)
 from .restore.spectral import apply_spectral_filter
 from .restore.templates import Templates, fit_templates, split_in_halves
 from .restore.wiener import Observation, restore_wiener
@@ -46,6 +56,7 @@ from .result import DenoiseResult
 
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
+MUCH_JUNK = 0.1  # of a stack, where particles are matched twice
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
 # restorations are alike; farther ones blur more than they average.
@@ -63,6 +74,7 @@ class Run:
         self.neighbors: NeighborTable | None = None
         self.presence: Presence | None = None
         self.score: FloatArray | None = None
+        self.junk_below: float | None = None
         self.eigenvalues: dict[int, FloatArray] = {}
 
     def run(self) -> DenoiseResult:
@@ -85,6 +97,7 @@ class Run:
             initial_neighbors=self.initial,
             log_likelihood=None if self.presence is None else self.presence.log_likelihood,
             score=self.score,
+            junk_below=self.junk_below,
             eigenvalues=self.eigenvalues,
             box_size=prepared.stack.box_size,
             basis=prepared.basis,
@@ -176,8 +189,8 @@ class Run:
         prepared.undo(coordinates, pca, transfer, out)
 
     def templates(self, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation, sweep: int) -> Templates:
-        """Restorations to match particles with, from the graph of ``table``."""
-        graph = build_frequency_graph(table, threads=self.threads)
+        """Restorations to match particles with, from the graph of ``table``; particles are trusted as ``seen`` says."""
+        graph = self.graph(table, seen.trust)
         solve = self.solver(graph, self.params.n_template_eigenvectors, RESTORATION)
         k_max = min(self.params.n_template_frequencies, coefs.k_max)
 
@@ -189,6 +202,12 @@ class Run:
         templates = fit_templates(coefs, seen, watched, graph.degrees, half, k_max=k_max, threads=self.threads)
         self.progress("templates", k_max + 1, k_max + 1)
         return templates
+
+    def graph(self, table: NeighborTable, trust: FloatArray | None) -> FrequencyGraph:
+        """The graph of ``table``, in which each particle has a say as far as it is trusted."""
+        if trust is None:
+            return build_frequency_graph(table, threads=self.threads)
+        return build_trusted_graph(table, trust, threads=self.threads)
 
     def match(
         self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
@@ -280,25 +299,31 @@ class Run:
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
 
-        What looks like junk is restored as all are, but its neighbours listen to it less.
+        What looks like junk is restored as all are, but its neighbours listen to it less. Where there is much of it,
+        junk has made templates for junk: particles are matched once more, with templates in which it has no say.
         """
         seen = self.prepared.observation(coefs)
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
-        for sweep in range(self.params.n_matchings or 0):
-            templates = templates or self.templates(table, coefs, seen, sweep)
+        sweep, trust, told = 0, None, seen
+        while sweep < (self.params.n_matchings or 0):
+            templates = templates or self.templates(table, coefs, told, sweep)
             table = self.match(templates, table, coefs, seen)
             if self.presence is not None:
                 self.score = self.judge(templates, self.presence, coefs, seen)
-            templates = None
-        trust = None if self.score is None else trust_in(self.score)
+                trust = trust_in(self.score)
+                self.junk_below = junk_below(self.score, self.presence.average)
+                if trust is not None and self.junk_below > JUNK_BELOW and trust.mean() < 1 - MUCH_JUNK:
+                    told = replace(seen, trust=trust)
+                    if self.asked.n_matchings is None:
+                        self.params = replace(self.params, n_matchings=2)
+            templates, sweep = None, sweep + 1
+        if self.presence is not None:
+            warn_if_noise(self.presence.average, self.prepared.where)
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         near = table if self.score is None else table.nearest(count)
-        if trust is None:
-            graph = build_frequency_graph(near, threads=self.threads)
-        else:
-            graph = build_trusted_graph(near, trust, threads=self.threads)
+        graph = self.graph(near, trust)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 
         def watched(k: int, most: int | None) -> Eigenbasis:

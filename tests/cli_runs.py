@@ -48,7 +48,8 @@ class Cli:
 
     def denoise(self, *arguments: str | os.PathLike[str]) -> Outcome:
         """A quick ``denoise``."""
-        return self("denoise", *(FAST[-2:] if "cwf" in arguments else FAST), *arguments)  # cwf takes threads alone
+        fast = FAST[-2:] if "cwf" in arguments else FAST[:2] + FAST[-4:] if "--no-refine" in arguments else FAST
+        return self("denoise", *fast, *arguments)  # cwf takes threads alone, and what is not refined no frequencies
 
 
 def simulate_small(folder: Path) -> Path:

@@ -151,8 +151,8 @@ def assert_refused(done: Outcome, code: int, *texts: str) -> None:
 @pytest.mark.parametrize(
     ("value", "texts"),
     [
-        (np.nan, ["image 100 of", "(1 pixels): pixels that are NaN, infinite or too large for float32", "extract the"]),
-        (np.inf, ["image 100 of", "(1 pixels): pixels that are NaN, infinite or too large for float32"]),
+        (np.nan, ["image 100 of", "(1 pixel): pixels that are NaN, infinite or too large for float32", "extract the"]),
+        (np.inf, ["image 100 of", "(1 pixel): pixels that are NaN, infinite or too large for float32"]),
         ("constant", ["image 100 of", "(all 2.5): every pixel has the same value; leave these images out"]),
     ],
 )

@@ -47,6 +47,43 @@ def test_exit_codes_are_documented(cli: Cli) -> None:
             assert line in done.out
 
 
+LIMITS = {
+    "simulate": {
+        "--particles": "1 or more",
+        "--box-size": "16 or more",
+        "--snr": "above 0",
+        "--defocus-groups": "1 or more",
+        "--voltage": "at most 10000",
+        "--cs": "0 or more",
+        "--amplitude-contrast": "0 to 1",
+        "--shift": "0 or more",
+        "--contrast": "0 or more",
+        "--noise-falloff": "above 0",
+        "--junk": "0 or more and below 1",
+        "--seed": "0 or more",
+        "--threads": "1 or more",
+    },
+    "denoise": {
+        "--matchings": "0 to 10",
+        "--restoration-eigenvectors": "1 or more",
+        "--neighbors": "1 or more",
+        "--frequencies": "1 or more",
+        "--eigenvectors": "1 or more",
+        "--particle-diameter": "from 8 pixels to the box",
+        "--seed": "0 or more",
+    },
+    "demo": {"--particles": "21 or more"},
+}
+
+
+@pytest.mark.parametrize("command", LIMITS)
+def test_limits_of_numbers_are_in_the_help(command: str, cli: Cli) -> None:
+    listing = " ".join(cli(command, "--help").out.partition("options:")[2].split())
+    for option, limit in LIMITS[command].items():
+        text = listing[listing.index(f"{option} ") :].partition(" --")[0]
+        assert limit in text, (option, text)
+
+
 def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"mfvdm-fast {mfvdm_fast.__version__}\n"
 
@@ -97,6 +134,10 @@ def test_version(cli: Cli) -> None:
         (
             ["denoise", "a.star", "-o", "x", "--method", "spectral", "--restoration-eigenvectors", "100"],
             "--restoration-eigenvectors has no effect with the method 'spectral', got 100",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--no-refine", "--frequencies", "5"],
+            "--frequencies has no effect without the refinement (Algorithm 1), got 5: leave it out, or refine",
         ),
         (["denoise", "a.star", "-o", "x", "--threads", "0"], "--threads must be a whole number of at least 1, got 0"),
         (["denoise", "a.star", "-o", "x", "--threads", "-2"], "--threads must be a whole number of at least 1, got -2"),

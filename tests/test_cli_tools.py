@@ -20,7 +20,6 @@ from mfvdm_fast.io.stack import open_stack
 from mfvdm_fast.io.star import read_star, write_star
 from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.records import NeighborTable
-from mfvdm_fast.restore.score import JUNK_BELOW
 
 from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
 from .conftest import shared_data
@@ -178,7 +177,7 @@ def test_junk_is_left_out_and_shows_in_the_score(cli: Cli, tmp_path: Path) -> No
     score, flag = table.floats("rlnLogLikeliContribution"), table.floats("mfvdmJunk")
     assert score is not None
     assert flag is not None
-    np.testing.assert_array_equal(flag == 1, score < JUNK_BELOW)
+    assert score[flag == 1].max() < score[flag == 0].min()
     hits = flag[junk].sum()
     assert hits > 0.8 * flag.sum() > 0  # hardly anything but junk
     found = scores["junk"]
@@ -218,6 +217,18 @@ def test_centred_particles_are_scored_against_centred_truth(cli: Cli, tmp_path: 
         for name in ("told", "silent")
     )
     assert told["denoised"]["psnr_db"] > silent["denoised"]["psnr_db"] + 1
+
+
+def test_centred_particles_that_were_moved_are_told(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:
+    assert cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--centre").code == 0
+    scores = json.loads(cli("evaluate", tmp_path / "out", "--truth", simulated, "--json").out)
+    table = find_particles(read_star(tmp_path / "out" / "denoised.star")).particles
+    origins = [table.floats(f"mfvdmSourceOrigin{axis}Angst") for axis in "XY"]
+    moved = float(np.sqrt(np.mean(np.square(origins)))) / 4.0
+    assert scores["centres"] == {"shift_px": 0.0, "left_px": pytest.approx(moved, rel=1e-3)}
+    printed = cli("evaluate", tmp_path / "out", "--truth", simulated).out
+    assert f"centres: all stood in the middle, and were moved {moved:.2f} px off the middle" in printed
+    assert "centres" not in cli("evaluate", denoised, "--truth", simulated).out
 
 
 def test_info_of_a_simulated_stack(cli: Cli, simulated: Path) -> None:
@@ -279,7 +290,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
     ("name", "code", "text"),
     [
         ("apoferritin/apoferritin_64_sub1000.star", 0, "float16 (MRC mode 12)"),
-        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, but 20 neighbours"),
+        ("small_real_stacks/empiar_10076_7.star", 0, "would be refused: the stack has 7 particles, of which too few"),
         ("small_real_stacks/aspire_sample_17x200.mrcs", 0, "the stack has 17 particles"),
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
@@ -317,7 +328,7 @@ def test_demo_in_an_empty_folder(cli: Cli, tmp_path: Path, monkeypatch: pytest.M
     assert "give --overwrite" in again.errors[0]
     refused = cli("demo", "-n", "12", "-o", "small")
     assert refused.code == 2
-    assert "--particles must be above 20, the neighbours of each particle, got 12" in refused.errors[0]
+    assert "--particles must be at least 21, so that some are of one view, got 12" in refused.errors[0]
     assert not Path("small").exists()
 
 
@@ -342,3 +353,12 @@ def test_examples() -> None:
         assert done.failed == 0
         tried += done.attempted
     assert tried >= 2
+
+
+def test_one_is_no_plural(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    star = write_small_star(simulated / "particles.star", tmp_path / "a.star", np.arange(1))
+    done = cli("info", star)
+    assert "1: 1 (1 particle)" in done.out
+    assert "would be refused: the stack has a single particle" in done.out
+    made = cli("simulate", "-n", "1", "-L", "16", "--defocus-groups", "1", "-o", tmp_path / "out", "--threads", "1")
+    assert "1 particle of 16 px at 4 Å/px, SNR 0.05, 1 defocus group, seed 0" in made.out

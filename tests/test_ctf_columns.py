@@ -188,7 +188,7 @@ def test_pixel_size_columns_in_their_order() -> None:
         (
             {**OLD, "rlnDetectorPixelSize": ["5", "6"]},
             None,
-            r"found 1\.338 Å \(1 particles\); 1\.6056 Å \(1 particles\)",
+            r"found 1\.338 Å \(1 particle\); 1\.6056 Å \(1 particle\)",
         ),
     ],
 )

@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "prepare": {*STAGES, "params", "budget"} | BASE,
     "centring": {*STAGES, "budget", "prepare"} | BASE,
     "run": {*STAGES, "params", "prepare", "centring", "result"} | BASE,
-    "pipeline": {"params", "budget", "prepare", "run", "result"} | BASE,
+    "units": {"result"} | BASE,
+    "pipeline": {"params", "budget", "prepare", "run", "result", "units"} | BASE,
     "report": {"params", "metrics"} | BASE,
     "cli": {"io", "pipeline", "result", "report", "params", "budget", "kernels", "__version__"} | TOOLS | BASE,
 }

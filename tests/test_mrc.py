@@ -97,7 +97,7 @@ def test_truncated_file_names_the_byte_counts(tmp_path: Path) -> None:
 def test_longer_file_gives_a_warning(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrcs", np.ones((4, 8, 8), np.float32))
     path.write_bytes(path.read_bytes() + b"tail")
-    with pytest.warns(MfvdmWarning, match=r"4 bytes follow the last of the 4 images \(2048 bytes expected, 2052 found"):
+    with pytest.warns(MfvdmWarning, match=r"4 bytes follow the last of 4 images \(2048 bytes expected, 2052 found"):
         assert read_header(path).n_images == 4
 
 

@@ -16,6 +16,7 @@ from mfvdm_fast.imaging.noise import (
     is_white,
     like_the_others,
     radii_px,
+    refuse_wild_pixels,
     relative_power,
     whiten_images,
 )
@@ -171,3 +172,16 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(noise)
     assert result.attempted > 8
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("value", [3e20, -3e20])
+def test_wild_pixels_are_refused(value: float) -> None:
+    images = np.random.default_rng(0).normal(size=(5, 16, 16)).astype(np.float32)
+    rows = np.arange(10, 15)
+    refuse_wild_pixels(images, rows, 1.0)
+    images[3, 2, 2] = 9e5  # a hot pixel
+    refuse_wild_pixels(images, rows, 1.0)
+    images[3, 2, 2] = value
+    text = r"^a\.star: particle 14 has a pixel of 3e\+20, more than 1e\+06 times the standard deviation .*: leave that"
+    with pytest.raises(InputError, match=text):
+        refuse_wild_pixels(images, rows, 1.0, "a.star: ")

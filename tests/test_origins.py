@@ -10,13 +10,16 @@ import mrcfile
 import numpy as np
 import pytest
 
-from mfvdm_fast.errors import InputError, ParameterError
+from mfvdm_fast import denoise, preset, simulate_stack, synthetic_particle
+from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
 from mfvdm_fast.imaging.fourier_shift import shift_images
 from mfvdm_fast.io.centred_star import write_centred_star
 from mfvdm_fast.io.denoised_star import write_denoised_star
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import ParticleStack, open_stack
 from mfvdm_fast.io.star import read_star
+from mfvdm_fast.pipeline import warn_about_origins
+from mfvdm_fast.simulate import SimulationSettings
 
 from .conftest import shared_data
 from .reference.io import star_text, write_mrc
@@ -210,3 +213,23 @@ def test_origins_of_real_tables(name: str, scale: str | None, tmp_path: Path) ->
     expected = [-table.floats(f"rlnOrigin{axis}{scale or ''}") / unit for axis in "XY"]
     assert stack.known_shifts_px is not None
     np.testing.assert_allclose(stack.known_shifts_px, np.stack(expected, axis=1))
+
+
+def test_origins_that_the_images_take_back_are_warned_about() -> None:
+    rng = np.random.default_rng(0)
+    true = 2 * rng.normal(size=(300, 2))
+    assert not warn_about_origins(None, true)
+    assert not warn_about_origins(0 * true, true)
+    assert not warn_about_origins(true, true)
+    assert not warn_about_origins(true + rng.normal(size=true.shape), true)  # what was known is coarse: a fifth
+    for wrong in (-true, rng.permutation(true)):
+        with pytest.warns(MfvdmWarning, match=r"^a\.star: \d+% of the origins that the input gives are taken back by"):
+            assert warn_about_origins(wrong, true, "a.star: ")
+
+
+def test_origins_of_the_wrong_sign_are_warned_about() -> None:
+    simulated = simulate_stack(synthetic_particle(33), 4.0, 500, SimulationSettings(snr=0.2, shift_std_px=1.0))
+    stack = ParticleStack.from_array(simulated.read(np.arange(500)), 4.0, simulated.ctf)
+    stack.known_shifts_px = -simulated.shifts_px
+    with pytest.warns(MfvdmWarning, match=r"^1\d\d% of the origins .*: check their signs \(a particle that stands"):
+        denoise(stack, preset(n_matchings=1), threads=1)

@@ -96,13 +96,35 @@ def test_matching_finds_purer_neighbours_and_better_images() -> None:
 
 
 def test_every_kind_of_junk_gets_low_scores() -> None:
-    settings = SimulationSettings(snr=0.05, junk_fraction=0.2)
+    settings = SimulationSettings(snr=0.05, junk_fraction=0.3)
     noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
-    score = denoise(noisy, preset("default", n_matchings=1)).score
+    found = denoise(noisy, preset("default", n_matchings=1, centre=False))
+    score, flagged = found.score, found.junk
     assert score is not None
+    assert flagged is not None
+    assert flagged[noisy.junk].mean() > 0.4  # of which a hundred to one would find 26 %
+    assert flagged[~noisy.junk].mean() < 0.02
+    again = denoise(noisy, preset("default", centre=False))  # as the data ask: once more, without the junk
+    assert again.params.n_matchings == 2
+    assert again.junk is not None
+    assert again.junk[noisy.junk].mean() > flagged[noisy.junk].mean() + 0.05
+    assert again.junk[~noisy.junk].mean() < 0.02
     good = np.sort(score[noisy.junk_kind == 0])
     areas = [1 - np.searchsorted(good, score[noisy.junk_kind == kind]).mean() / len(good) for kind in (1, 2, 3)]
     assert min(areas) > 0.85, areas
+
+
+def test_a_stack_of_noise_is_warned_about() -> None:
+    images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
+    with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
+        found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
+    assert found.junk is not None
+    assert found.junk.mean() > 0.5
+
+
+def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
+    noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
+    denoise(noisy, preset("default", n_matchings=1, centre=False))
 
 
 def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,9 +332,11 @@ def test_isolated_scale_tiny_pixel_values_do_not_matter(simulated: SimulatedStac
 
 
 def test_too_few_particles_are_refused(simulated: SimulatedStack) -> None:
-    stack = ParticleStack.from_array(simulated.read(np.arange(5)), PIXEL_SIZE)
-    with pytest.raises(InputError, match="the stack has 5 particles, but 20 neighbours are asked for each"):
+    stack = ParticleStack.from_array(simulated.read(np.arange(20)), PIXEL_SIZE)
+    with pytest.raises(InputError, match=r"the stack has 20 particles, .*; at least 21 are needed: .* at most 19 "):
         denoise(stack)
+    with pytest.raises(InputError, match=r"but 20 neighbours are asked for each: .* at most 19 "):
+        denoise(stack, DenoiseParams(n_neighbors=20))
 
 
 def test_a_tiny_box_is_refused() -> None:
@@ -392,6 +416,16 @@ def test_parameters_without_effect_are_refused() -> None:
     assert preset("paper", method="graph_map") == DenoiseParams(refine=True, n_neighbors=50)
 
 
+def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
+    for name in ("n_frequencies", "diffusion_time", "n_eigenvectors"):
+        with pytest.raises(ParameterError, match=rf"{name} has no effect without the refinement .*, got 3: leave it"):
+            preset(refine=False, **{name: 3})
+        assert getattr(preset(**{name: 3}), name) == getattr(preset("paper", **{name: 3}), name) == 3
+    with pytest.raises(ParameterError, match="n_frequencies has no effect without the refinement"):
+        preset("paper", refine=False, n_frequencies=10)  # the default, but asked for
+    assert preset("paper", refine=False, n_eigenvectors=20).n_eigenvectors == 20  # of Algorithm 2
+
+
 @pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])
 def test_settled_parameters_stay_valid(params: DenoiseParams) -> None:
     settled = settle(settle_size(params, 1000), 0.0)
@@ -438,8 +472,10 @@ def test_a_tiny_radius_is_refused(simulated: SimulatedStack) -> None:
 
 def test_two_particles_can_have_no_neighbours_worth_asking_for() -> None:
     stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(2, 20, 20)))
-    with pytest.raises(InputError, match=r"are asked for each: use more particles$"):
+    with pytest.raises(InputError, match=r"at least 21 are needed: use more$"):
         denoise(stack)
+    with pytest.raises(InputError, match=r"but 5 neighbours are asked for each: use more particles$"):
+        denoise(stack, DenoiseParams(n_neighbors=5))
 
 
 @pytest.mark.parametrize("params", [replace(PARAMS, n_matchings=2, refine=True), PAPER, preset(method="cwf")])

@@ -185,12 +185,12 @@ def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest
         assert level() == expected
         (tmp_path / folder / "x.mrcs").unlink()
     looked = r"looked below .*current, .*job005, .*Extract, .*: start from the project folder or give --project-dir"
-    with pytest.raises(InputError, match=rf"there is no file '\./x\.mrcs' \(needed by 1 particles\); {looked}"):
+    with pytest.raises(InputError, match=rf"there is no file '\./x\.mrcs' \(needed by 1 particle\); {looked}"):
         level()
     write_star(star, [f"1@{places['absolute']}/x.mrcs"])
     assert level() == 7
     write_star(star, [f"1@{places['absolute']}/y.mrcs"])
-    with pytest.raises(InputError, match=r"no file '/.*/y\.mrcs' \(needed by 1 particles\): start"):
+    with pytest.raises(InputError, match=r"no file '/.*/y\.mrcs' \(needed by 1 particle\): start"):
         level()
     with pytest.raises(InputError, match="nowhere: project_dir is not a folder"):
         level(tmp_path / "nowhere")
@@ -217,7 +217,7 @@ def test_the_run_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
         (["1@x.mrcs", "000000@x.mrcs"], r"row 2: image number 0 in _rlnImageName; numbers start at 1"),
         (
             ["1@x.mrcs", "4@x.mrcs", "9" * 5000 + "@x.mrcs"],
-            r"row 2 names image 4 of .*x\.mrcs, which holds 3 images \(and 1 more such rows\)",
+            r"row 2 names image 4 of .*x\.mrcs, which holds 3 images \(and 1 more such row\)",
         ),
         (
             ["1@x.mrcs", "2@x.mrcs", "000001@./x.mrcs", "2@link.mrcs"],
@@ -280,7 +280,7 @@ def test_pixels_that_are_not_finite(tmp_path: Path, max_images: int, rng: np.ran
     images[6, 1, 2] = np.nan
     images[7, :2] = np.inf
     write_mrc(tmp_path / "x.mrcs", images)
-    message = r"image 7 of .*x\.mrcs \(1 pixels\), image 8 of .*x\.mrcs \(8 pixels\): pixels that are NaN, infinite"
+    message = r"image 7 of .*x\.mrcs \(1 pixel\), image 8 of .*x\.mrcs \(8 pixels\): pixels that are NaN, infinite"
     for path in (tmp_path / "x.mrcs", write_star(tmp_path / "a.star", [f"{i}@x.mrcs" for i in range(12, 0, -1)])):
         stack = open_stack(path)
         with pytest.raises(InputError, match=message):
@@ -288,7 +288,7 @@ def test_pixels_that_are_not_finite(tmp_path: Path, max_images: int, rng: np.ran
         with pytest.raises(InputError, match=r"image 7 of"):
             stack.read([6 if path.suffix == ".mrcs" else 5])
     wide = np.where(np.arange(16).reshape(4, 4) == 0, 1e300, 1.0)
-    with pytest.raises(InputError, match=r"image 1 of the array \(1 pixels\), .*image 5 .* and 1 more: pixels"):
+    with pytest.raises(InputError, match=r"image 1 of the array \(1 pixel\), .*image 5 .* and 1 more: pixels"):
         collect(ParticleStack.from_array(np.array([wide] * 6)), 6)
 
 

@@ -28,7 +28,10 @@ def add_output(parser: argparse.ArgumentParser, default: str | None = None) -> N
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """``--threads N``."""
     parser.add_argument(
-        "--threads", metavar="N", type=int, help="threads; the results do not depend on it (default: all cores)"
+        "--threads",
+        metavar="N",
+        type=int,
+        help="threads, 1 or more; the results do not depend on it (default: all cores)",
     )
 
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "demo")
     add_threads(parser)
     parser.add_argument("-n", "--particles", dest="n_particles", metavar="N", type=int, default=2000,
-                        help="number of particles (%(default)s)")  # fmt: skip
+                        help="number of particles, 21 or more (%(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     neighbors = settle_size(params, args.n_particles).n_neighbors or 0
     if args.n_particles <= neighbors:
         raise ParameterError(
-            f"n_particles must be above {neighbors}, the neighbours of each particle, got {args.n_particles}"
+            f"n_particles must be at least {neighbors + 1}, so that some are of one view, got {args.n_particles}"
         )
     settings = SimulationSettings(snr=_SNR)
     what = {"n_particles": args.n_particles, "seed": 0, "settings": asdict(settings)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.particle_table import find_particles
 from ..io.stack import ParticleStack, open_stack
 from ..metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
@@ -72,7 +72,7 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
         raise InputError(f"{path}: cannot be read as a neighbour table ({error}); denoise again") from error
     if len(arrays[0]) != len(truth.rows):
         raise InputError(
-            f"{path}: holds neighbours of {len(arrays[0])} particles, denoised.star has {len(truth.rows)}; "
+            f"{path}: holds neighbours of {counted(len(arrays[0]), 'particle')}, denoised.star has {len(truth.rows)}; "
             "they must be of one run: denoise again"
         )
     errors = evaluate_neighbors(NeighborTable(*arrays), truth.rotations[truth.rows])
@@ -87,13 +87,13 @@ def _neighbor_scores(path: Path, truth: Truth) -> dict[str, float | int]:
 
 
 def _centre_scores(truth: Truth) -> dict[str, float] | None:
-    """Shifts of the particles and what is left of them, in px, rms of each coordinate; None without shifts."""
+    """Shifts of the particles and what is left of them, or was made, in px, rms of each coordinate; None without."""
     left = truth.centre_errors_px
     if truth.shifts_px is None or left is None:
         return None
     pairs = {"shift_px": truth.shifts_px[truth.rows], "left_px": left}
     found = {name: float(np.sqrt(np.square(shifts[truth.particles]).mean())) for name, shifts in pairs.items()}
-    return found if found["shift_px"] else None  # only junk stands off the middle
+    return found if any(found.values()) else None  # at most junk stands off the middle
 
 
 def _junk_scores(denoised: ParticleStack, truth: Truth) -> dict[str, float] | None:
@@ -158,7 +158,12 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
         lines.append(f"  {name:<10} {row['relative_mse']:>7.3f} {row['psnr_db']:>11.2f} {row['ssim']:>11.3f}")
     if scores["centres"] is not None:
         shift, left = scores["centres"]["shift_px"], scores["centres"]["left_px"]
-        lines.append(f"centres: {shift:.2f} px off the middle (rms, each of x and y), of which {left:.2f} px are left")
+        rms = "px off the middle (rms, each of x and y)"
+        lines.append(
+            f"centres: {shift:.2f} {rms}, of which {left:.2f} px are left"
+            if shift
+            else f"centres: all stood in the middle, and were moved {left:.2f} {rms}: leave out --centre"
+        )
     found = scores["junk"]
     if found is not None:
         lines.append(
@@ -167,7 +172,7 @@ def table_lines(scores: dict[str, Any]) -> list[str]:
         )
     junk = f" ({scores['n_junk']} of junk left out)" if scores["n_junk"] else ""
     lines.append(
-        f"{scores['n_particles']} particles{junk}, "
+        f"{counted(scores['n_particles'], 'particle')}{junk}, "
         "against clean images without CTF, no fit; in-plane: share of the pairs "
         "within 10°; constant: the mean grey value in every pixel"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, MfvdmError
+from ..errors import InputError, MfvdmError, counted
 from ..io.mrc import MODE_DTYPES, read_header
 from ..io.stack import ParticleStack, open_stack
 from ..params import preset
@@ -45,7 +45,7 @@ def describe_stack(stack: ParticleStack) -> Iterator[tuple[str, str]]:
     yield "pixel type", ", ".join(f"{np.dtype(MODE_DTYPES[mode]).name} (MRC mode {mode})" for mode in modes)
     groups, counts = np.unique(stack.optics_group, return_counts=True)
     if stack.star is not None:
-        listing = [f"{group} ({count} particles)" for group, count in zip(groups, counts, strict=True)]
+        listing = [f"{group} ({counted(int(count), 'particle')})" for group, count in zip(groups, counts, strict=True)]
         more = f" and {len(groups) - 8} more" if len(groups) > 8 else ""
         yield "optics groups", f"{len(groups)}: {', '.join(listing[:8])}{more}"
     if stack.ctf is None:
@@ -94,7 +94,7 @@ def _contrast(stack: ParticleStack) -> str:
     difference = inside - outside
     error = difference.std() / np.sqrt(len(rows))
     if abs(difference.mean()) <= 3 * error:
-        return f"not clear from {len(rows)} images"
+        return f"not clear from {counted(len(rows), 'image')}"
     if difference.mean() > 0:
         return "protein is white, as it should be"
     return "protein is probably black: denoise with --invert"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import SMALLEST_BOX
-from ..errors import InputError, ParameterError
+from ..errors import InputError, ParameterError, counted
 from ..imperfections import DefocusList
 from ..io.mrc import MrcStackWriter, read_header, read_run
 from ..io.output_folder import OutputFolder
@@ -67,32 +67,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     add("--volume", metavar="MAP", help="density map (.mrc); a built-in particle when left out")
     add("--shape", choices=SHAPES, help=f"of the built-in particle ({SHAPES[0]})")
-    add("-n", "--particles", dest="n_particles", metavar="N", type=int, required=True, help="number of particles")
-    add("-L", "--box-size", metavar="PX", type=int, help=f"box (default: that of the map, {_BUILT_IN_BOX} without one)")
+    add("-n", "--particles", dest="n_particles", metavar="N", type=int, required=True,
+        help="number of particles, 1 or more")  # fmt: skip
+    add("-L", "--box-size", metavar="PX", type=int,
+        help=f"box, {SMALLEST_BOX} or more (default: that of the map, {_BUILT_IN_BOX} without one)")  # fmt: skip
     add("--pixel-size", metavar="Å", type=float,
         help=f"of the map, if its header is wrong; of the images without a map ({_BUILT_IN_PIXEL:g})")  # fmt: skip
-    add("--snr", metavar="S", type=float, default=default.snr, help="signal-to-noise ratio of a pixel (%(default)s)")
+    add("--snr", metavar="S", type=float, default=default.snr,
+        help="signal-to-noise ratio of a pixel, above 0; inf: no noise (%(default)s)")  # fmt: skip
     add("--no-ctf", dest="ctf", action="store_false", help="images without CTF")
     focus = (default.defocus_min_angstrom, default.defocus_max_angstrom)
-    add("--defocus", metavar=("MIN", "MAX"), type=float, nargs=2, help=f"range in Å {focus}")
+    add("--defocus", metavar=("MIN", "MAX"), type=float, nargs=2, help=f"range in Å, underfocus positive {focus}")
     add("--defocus-groups", dest="n_defocus_groups", metavar="G", type=int,
-        help=f"number of different CTFs ({default.n_defocus_groups})")  # fmt: skip
+        help=f"number of different CTFs, 1 or more ({default.n_defocus_groups})")  # fmt: skip
     add("--defocus-list", metavar="CSV",
         help="draw from these values instead: columns defocus_u_angstrom[, defocus_v_angstrom, defocus_angle_deg, "
         "n_particles]")  # fmt: skip
-    add("--voltage", dest="voltage_kv", metavar="KV", type=float, default=default.voltage_kv, help="(%(default)s)")
-    add("--cs", dest="cs_mm", metavar="MM", type=float, default=default.cs_mm, help="(%(default)s)")
-    add("--amplitude-contrast", metavar="Q", type=float, default=default.amplitude_contrast, help="(%(default)s)")
+    add("--voltage", dest="voltage_kv", metavar="KV", type=float, default=default.voltage_kv,
+        help="above 0, at most 10000 (%(default)s)")  # fmt: skip
+    add("--cs", dest="cs_mm", metavar="MM", type=float, default=default.cs_mm, help="0 or more (%(default)s)")
+    add("--amplitude-contrast", metavar="Q", type=float, default=default.amplitude_contrast,
+        help="0 to 1 (%(default)s)")  # fmt: skip
     add("--shift", dest="shift_std_px", metavar="PX", type=float, default=default.shift_std_px,
-        help="standard deviation of the particles' places (%(default)s)")  # fmt: skip
+        help="standard deviation of the particles' places, in x and in y, 0 or more (%(default)s)")  # fmt: skip
     add("--write-origins", action="store_true", help="write the true shifts as rlnOriginX/YAngst, for programs to undo")
     add("--contrast", dest="contrast_std", metavar="C", type=float, default=default.contrast_std,
-        help="relative standard deviation of the particles' contrast (%(default)s)")  # fmt: skip
+        help="relative standard deviation of the particles' contrast, 0 or more (%(default)s)")  # fmt: skip
     add("--noise-falloff", metavar="R", type=float, default=default.noise_falloff,
-        help="noise power at frequency 0 over that at half a cycle per pixel (%(default)s: white)")  # fmt: skip
+        help="noise power at frequency 0 over that at half a cycle per pixel, above 0 "
+        "(%(default)s: white)")  # fmt: skip
     add("--junk", dest="junk_fraction", metavar="F", type=float, default=default.junk_fraction,
-        help="share of empty, off-centre and contaminated images (%(default)s)")  # fmt: skip
-    add("--seed", metavar="N", type=int, default=0, help="another number gives another stack (%(default)s)")
+        help="share of empty, off-centre and contaminated images, 0 or more and below 1 (%(default)s)")  # fmt: skip
+    add("--seed", metavar="N", type=int, default=0,
+        help="0 or more; another number gives another stack (%(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -171,10 +178,11 @@ def run_simulation(job: Simulation, what: dict[str, Any], output: Path, overwrit
         np.savez(out.path(TRUTH), **_truth(stack, settings), simulation=mark)
         write_manifest(out.path(SETTINGS), what)
     groups = settings.n_defocus_groups if job.defocus is None else len(job.defocus)
-    ctf = f"{groups} defocus groups" if settings.ctf else "no CTF"
+    ctf = counted(groups, "defocus group") if settings.ctf else "no CTF"
     junk = f", {np.count_nonzero(stack.junk)} of them junk" if settings.junk_fraction else ""
     return [
-        f"{n} particles{junk} of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, seed {job.seed}",
+        f"{counted(n, 'particle')}{junk} of {box_size} px at {pixel_size:g} Å/px, SNR {settings.snr:g}, {ctf}, "
+        f"seed {job.seed}",
         f"written to {output}:",
         *(f"  {name:<16} {text}" for name, text in FILES.items()),
     ]

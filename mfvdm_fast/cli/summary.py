@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..errors import counted
 from ..io.stack import ParticleStack
 from ..params import DenoiseParams
 from ..records import CtfParameters
@@ -114,14 +115,19 @@ def _junk(count: int | None, n_particles: int) -> str:
     """How many images are flagged, and where."""
     if count is None:
         return "not looked for: that takes matching (--preset default)"
-    return f"{count} images ({count / n_particles:.1%}) are likely no good particles (mfvdmJunk in denoised.star)"
+    are = "is likely no good particle" if count == 1 else "are likely no good particles"
+    return f"{counted(count, 'image')} ({count / n_particles:.1%}) {are} (mfvdmJunk in denoised.star)"
 
 
 def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:
     """How the neighbours were found."""
     if params.method == "cwf":
         return "none, restored by the covariance Wiener filter alone"
-    refined = f"refined with {params.n_frequencies} frequencies" if chosen["refine"] else "not refined"
+    refined = (
+        f"refined with {counted(params.n_frequencies, 'frequency', 'frequencies')}"
+        if chosen["refine"]
+        else "not refined"
+    )
     matched = chosen["n_matchings"] if params.method == "graph_map" else 0
     times = {0: "", 1: ", matched once", 2: ", matched twice"}.get(matched, f", matched {matched} times")
     return f"{chosen['n_neighbors']} of each particle, {refined}{times}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..io.particle_table import find_particles
 from ..io.stack import ParticleStack, open_stack
 from ..metrics import centre_images
@@ -41,8 +41,8 @@ class Truth:
 
     @property
     def centre_errors_px(self) -> FloatArray | None:
-        """(n, 2): where the particles stand, from where they were taken to; None when all stand in the middle."""
-        if self.shifts_px is None or not self.shifts_px.any():
+        """(n, 2): where the particles stand, from where they were taken to stand; None when nobody knows where."""
+        if self.shifts_px is None:
             return None
         return self.shifts_px[self.rows] - (0.0 if self.centres_px is None else self.centres_px)
 
@@ -72,7 +72,7 @@ class Truth:
         column = None if table is None else next((name for name in columns if name in table), None)
         if table is None or column is None:  # a stack without a table is taken in its order
             if stack.n_particles != len(self.rotations):
-                self._refuse(f"{len(self.rotations)} particles", f"{stack.n_particles}")
+                self._refuse(counted(len(self.rotations), "particle"), f"{stack.n_particles}")
             return self
         names = [name.partition("@") for name in table.texts(column)]
         other = next((file for _, _, file in names if Path(file).name != PARTICLES), None)
@@ -80,7 +80,7 @@ class Truth:
             self._refuse(f"its particles in {PARTICLES}", f"their images in {other}")
         rows = np.array([int(number) - 1 for number, _, _ in names], np.int64)
         if rows.max() >= len(self.rotations):
-            self._refuse(f"{len(self.rotations)} particles", f"number {rows.max() + 1}")
+            self._refuse(counted(len(self.rotations), "particle"), f"number {rows.max() + 1}")
         optics = None if found is None else found.used_optics()
         marks = [] if optics is None or MARK not in optics else optics.texts(MARK)
         other_mark = next((mark for mark in marks if mark != self.mark), None)

@@ -7,10 +7,11 @@ import scipy.fft
 from numpy.typing import ArrayLike
 
 from ..errors import InputError, ParameterError
-from ..records import BoolArray, FloatArray, Images, NoiseModel
+from ..records import BoolArray, FloatArray, Images, IndexArray, NoiseModel
 from ..threads import resolve_threads
 
 FLOOR = 1e-2  # of the mean power: a frequency without noise must not be blown up
+WILDEST = 1e6  # standard deviations of an image that a pixel may have
 BANDS = (0.0, 0.06, 0.12, 0.25, 0.5)  # cycles/px, in which the power of a background is compared with the others'
 LARGEST_DEVIATION = 4.5  # standard deviations of a background like the others: one in 10^5 lies farther above
 
@@ -56,6 +57,29 @@ def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel
             "use the particles as extracted, without a mask"
         )
     return NoiseModel(variance=variance, mean=float(pixels.mean()))
+
+
+def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float, where: str = "") -> None:
+    """Raise InputError for an image with a pixel of more than WILDEST times ``sigma``: its square is all there is.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32.
+    rows : (b,), the particles that they are of.
+    sigma : standard deviation of an image that is like most.
+    where : begins the message.
+
+    Examples
+    --------
+    >>> refuse_wild_pixels(np.ones((2, 4, 4), np.float32), np.arange(2), 0.1)
+    """
+    largest = np.maximum(images.max(axis=(1, 2)), -images.min(axis=(1, 2)))
+    worst = int(largest.argmax())
+    if largest[worst] > WILDEST * sigma:
+        raise InputError(
+            f"{where}particle {rows[worst] + 1} has a pixel of {largest[worst]:.2g}, more than {WILDEST:g} times the "
+            f"standard deviation of most images, {sigma:.2g}: leave that particle out, or extract it again"
+        )
 
 
 def like_the_others(images: Images, noise: NoiseModel, radius_px: float, threads: int | None = None) -> BoolArray:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..records import IndexArray
 from .star_table import StarTable
 
@@ -85,7 +85,7 @@ def _find(name: str, places: list[Path]) -> Path | None:
 def _refuse_missing(name: str, places: list[Path], where: str, count: int) -> NoReturn:
     looked = "" if os.path.isabs(name) else f"; looked below {', '.join(map(str, places))}"
     raise InputError(
-        f"{where}: there is no file {name!r} (needed by {count} particles){looked}: "
+        f"{where}: there is no file {name!r} (needed by {counted(count, 'particle')}){looked}: "
         "start from the project folder or give --project-dir"
     )
 

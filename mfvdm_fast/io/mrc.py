@@ -20,7 +20,7 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError, MfvdmWarning, OutputError, ParameterError
+from ..errors import InputError, MfvdmWarning, OutputError, ParameterError, counted
 from .disk import disk_error
 
 HEADER_BYTES = 1024
@@ -76,8 +76,8 @@ def read_header(path: str | os.PathLike[str]) -> MrcHeader:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the name and the permissions") from error
     if len(raw) < HEADER_BYTES:
         raise InputError(
-            f"{path}: an MRC file starts with a header of {HEADER_BYTES} bytes, this file has {len(raw)} bytes; "
-            "it is empty or cut off: copy it again"
+            f"{path}: an MRC file starts with a header of {HEADER_BYTES} bytes, this file has "
+            f"{counted(len(raw), 'byte')}; it is empty or cut off: copy it again"
         )
     fields, order = _decode(raw, path)
     header = _interpret(fields, order, path)
@@ -97,7 +97,7 @@ def _decode(raw: bytes, path: Path) -> tuple[np.ndarray, str]:
             return fields, order
     nx, ny, nz = np.frombuffer(raw, "<i4", 3).tolist()
     raise InputError(
-        f"{path}: not an MRC image stack: its header gives {nz} images of {ny} x {nx} pixels; "
+        f"{path}: not an MRC image stack: its header gives {counted(nz, 'image')} of {ny} x {nx} pixels; "
         "give a .mrc or .mrcs file, or the STAR file that names it"
     )
 
@@ -129,13 +129,13 @@ def _check_size(header: MrcHeader, size: int) -> None:
     if size < expected:
         whole = max(0, (size - header.data_offset) // header.image_bytes)
         raise InputError(
-            f"{header.path}: truncated: {header.n_images} images of {header.ny} x {header.nx} pixels "
-            f"(mode {header.mode}) need {expected} bytes, the file has {size} bytes "
+            f"{header.path}: truncated: {counted(header.n_images, 'image')} of {header.ny} x {header.nx} pixels "
+            f"(mode {header.mode}) need {expected} bytes, the file has {counted(size, 'byte')} "
             f"(whole images: {whole}); copy it again or write it anew"
         )
     if size > expected:
         warnings.warn(
-            f"{header.path}: {size - expected} bytes follow the last of the {header.n_images} images "
+            f"{header.path}: {size - expected} bytes follow the last of {counted(header.n_images, 'image')} "
             f"({expected} bytes expected, {size} found); they are left out",
             MfvdmWarning,
             stacklevel=3,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..records import FloatArray, IndexArray
 from .star import StarFile
 from .star_table import StarTable
@@ -173,7 +173,7 @@ def _one_size(table: ParticleTable, sizes: FloatArray, rule: str, what: str, uni
     for value in np.unique(sizes):
         groups = np.unique(table.optics_group[sizes == value])
         where = f" in optics group {', '.join(map(str, groups))}" if table.optics is not None else ""
-        found.append(f"{value:g} {unit}{where} ({int((sizes == value).sum())} particles)")
+        found.append(f"{value:g} {unit}{where} ({counted(int((sizes == value).sum()), 'particle')})")
     raise InputError(
         f"{table.particles.label}: particles must all have one {what} ({rule}), found {'; '.join(found[:8])}: "
         "split the file by optics group, or extract the particles again at one scale"

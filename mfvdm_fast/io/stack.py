@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import InputError, MfvdmWarning, ParameterError
+from ..errors import InputError, MfvdmWarning, ParameterError, counted
 from ..records import CtfParameters, FloatArray, Images, IndexArray
 from .ctf_columns import read_ctf
 from .image_names import ImageNames, refuse_duplicates, resolve_image_names
@@ -134,7 +134,9 @@ class ParticleStack:
         if not np.isfinite(images).all():
             counts = (~np.isfinite(flat)).sum(axis=1)
             bad = np.flatnonzero(counts)
-            listing = ", ".join(f"{self._source.name(int(rows[i]))} ({counts[i]} pixels)" for i in bad[:_NAMED])
+            listing = ", ".join(
+                f"{self._source.name(int(rows[i]))} ({counted(int(counts[i]), 'pixel')})" for i in bad[:_NAMED]
+            )
             raise InputError(
                 f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32; "
                 "extract the particles again or leave these out"
@@ -220,7 +222,8 @@ def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:
         x, y = -shifts[outside[0]]
         raise InputError(
             f"{label}: row {outside[0] + 1}: the origin ({x:g}, {y:g}) px lies outside the box of {box_size} px "
-            f"({len(outside)} such rows); extract the particles again, or correct the origins or the pixel size"
+            f"({counted(len(outside), 'such row')}); extract the particles again, or correct the origins or the pixel "
+            "size"
         )
 
 
@@ -240,8 +243,8 @@ def _check_headers(headers: tuple[MrcHeader, ...], names: ImageNames, label: str
     beyond = np.flatnonzero(names.index >= held)
     if len(beyond):
         row = int(beyond[0])
-        more = f" (and {len(beyond) - 1} more such rows)" if len(beyond) > 1 else ""
+        more = f" (and {counted(len(beyond) - 1, 'more such row')})" if len(beyond) > 1 else ""
         raise InputError(
             f"{label}: row {row + 1} names image {names.index[row] + 1} of {headers[names.file_of[row]].path}, which "
-            f"holds {held[row]} images{more}; is it the right stack?"
+            f"holds {counted(int(held[row]), 'image')}{more}; is it the right stack?"
         )
