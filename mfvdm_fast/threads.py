@@ -161,15 +161,60 @@ def use_threads(threads: int | None = None) -> Iterator[int]:
             numba.set_num_threads(before)
 
 
+def may_overlap() -> bool:
+    """Whether parallel kernels of several Python threads run side by side, once one of them has run.
+
+    Numba's own thread layer lets them in one at a time.
+    """
+    import numba
+
+    try:
+        return numba.threading_layer() != "workqueue"
+    except ValueError:  # not known yet
+        return False
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay for the next piece of work: to start them takes as long as a small piece."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mfvdm_fast")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
 def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int) -> list[_Result]:
     """``work`` on every item, with ``threads`` of them at once; results in the order of the items.
 
-    For work in NumPy and BLAS, which let other Python threads run meanwhile.
+    For work in NumPy and BLAS, which let other Python threads run meanwhile. The calling thread takes part, so that
+    calls may be nested. When a piece fails, no further ones are begun and its error is raised.
 
     >>> map_in_order(lambda x: x * x, range(4), 2)
     [0, 1, 4, 9]
     """
-    if threads == 1:
-        return list(map(work, items))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
+    todo = list(items)
+    if threads == 1 or len(todo) < 2:
+        return list(map(work, todo))
+    results: list[Any] = [None] * len(todo)
+    left = iter(range(len(todo)))  # one thread at a time takes the next
+
+    def take() -> None:
+        try:
+            for i in left:
+                results[i] = work(todo[i])
+        except BaseException:
+            for _ in left:
+                pass
+            raise
+
+    helpers = [_pool().submit(take) for _ in range(min(threads, len(todo)) - 1)]
+    try:
+        take()
+    finally:
+        # One that has not begun is not needed any more; nothing may go on after the return.
+        errors = [helper.exception() for helper in helpers if not helper.cancel()]
+    for error in errors:
+        if error is not None:
+            raise error
+    return results

@@ -142,7 +142,8 @@ class _ChebyshevSolver:
         lost = False
         for iteration in range(1, self.options.max_iterations + 1):
             edge, degree = self._shape_filter(lower, wanted, growth)
-            self.block.filter(self._fill(start, iteration > 1), (edge + lower) / 2, (edge - lower) / 2, degree)
+            fresh = self._fresh(start, iteration > 1)
+            self.block.filter(start, fresh, (edge + lower) / 2, (edge - lower) / 2, degree)
             rotation, ritz = self.block.ritz()
             m = int(np.count_nonzero(ritz[: self.n_wanted] > smallest))
             vectors, residuals = self.block.rotate(rotation[:, :m], ritz[:m])
@@ -226,16 +227,15 @@ class _ChebyshevSolver:
         map_in_order(multiply, range(0, self.n, ROWS), self.block.threads)
         return out
 
-    def _fill(self, start: Coefficients, orthonormal: bool) -> Coefficients:
-        """``start`` with random vectors added up to the width of the block: (n, width), contiguous."""
-        missing = self.block.width - start.shape[1]
-        fresh = np.zeros((self.n, missing), np.complex64)
+    def _fresh(self, start: Coefficients, orthonormal: bool) -> Coefficients:
+        """Random vectors that are missing from ``start`` to the width of the block: (n, width - s)."""
+        fresh = np.zeros((self.n, self.block.width - start.shape[1]), np.complex64)
         fresh.real = self._signs(fresh.shape)
         if self.k:
             fresh.imag = self._signs(fresh.shape)
-        if missing and orthonormal:  # else they would grow into what is known already
+        if fresh.shape[1] and orthonormal:  # else they would grow into what is known already
             fresh -= start @ (start.conj().T @ fresh).real
-        return np.concatenate([start, fresh], axis=1) if missing else start
+        return fresh
 
     def _signs(self, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Random numbers 1 and -1: as good a start as normal ones, in a tenth of the time."""
