@@ -17,7 +17,14 @@ import pytest
 import mfvdm_fast
 from mfvdm_fast import threads
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.threads import available_threads, container_quota, resolve_threads, use_threads
+from mfvdm_fast.threads import (
+    available_threads,
+    container_quota,
+    map_in_order,
+    may_overlap,
+    resolve_threads,
+    use_threads,
+)
 
 
 def control_group(folder: Path, **files: str) -> None:
@@ -189,6 +196,76 @@ def test_a_parallel_kernel_can_be_called_by_another_kernel() -> None:
 
     assert double.__name__ == "double"
     assert quadruple(np.arange(3.0)).tolist() == [0, 4, 8]
+
+
+def test_work_is_shared_and_comes_back_in_order() -> None:
+    met = threading.Barrier(2, timeout=30)  # passed only by two pieces that run at once
+
+    def work(item: int) -> int:
+        if item < 2:
+            met.wait()
+        return 10 * item
+
+    assert map_in_order(work, iter(range(50)), 2) == list(range(0, 500, 10))
+    assert map_in_order(work, [], 2) == []
+
+
+def test_calls_may_be_nested_deeper_than_there_are_threads() -> None:
+    def work(depth: int) -> int:
+        return 1 if depth == 0 else sum(map_in_order(work, [depth - 1] * 3, 4))
+
+    assert map_in_order(work, [4] * 3, 4) == [81] * 3
+
+
+@pytest.mark.parametrize("in_helper", [False, True])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_stops_the_work_and_is_raised(in_helper: bool, error: type[BaseException]) -> None:
+    met, done, running = threading.Barrier(2, timeout=30), list[int](), list[int]()
+
+    def work(item: int) -> None:
+        running.append(item)
+        if item < 2:
+            met.wait()
+            if (threading.current_thread() is not threading.main_thread()) == in_helper:
+                running.remove(item)
+                raise error(f"piece {item}")
+        done.append(item)
+        running.remove(item)
+
+    with pytest.raises(error, match="piece"):
+        map_in_order(work, range(100_000), 2)
+    assert len(done) < 100_000
+    assert running == []  # nothing goes on behind the caller's back
+    assert map_in_order(lambda x: -x, range(4), 2) == [0, -1, -2, -3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_work_is_shared_in_a_forked_process_too() -> None:
+    script = """
+import os
+from mfvdm_fast.threads import map_in_order
+assert map_in_order(abs, range(4), 2) == [0, 1, 2, 3]
+child = os.fork()
+if child == 0:
+    os._exit(0 if map_in_order(abs, range(-3, 1), 2) == [3, 2, 1, 0] else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_kernels_may_overlap_where_the_layer_lets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    for layer, expected in (("omp", True), ("tbb", True), ("workqueue", False)):
+        monkeypatch.setattr(numba, "threading_layer", lambda layer=layer: layer)
+        assert may_overlap() is expected
+
+    def unknown() -> str:
+        raise ValueError("Threading layer is not initialized.")
+
+    monkeypatch.setattr(numba, "threading_layer", unknown)
+    assert not may_overlap()
 
 
 def test_docstring_examples() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +65,21 @@ class FilteredBlock:
         whole = start.shape[1] // self.columns * self.columns
         rest = np.concatenate([start[:, whole:], fresh], axis=1)
 
-        def filter_columns(column: int) -> None:
+        def filter_columns(column: int, threads: int) -> None:
             panels = self.free.pop()  # list operations are atomic
             vectors, first = (start, column) if column < whole else (rest, column - whole)
-            with use_threads(self.threads // self.at_once):
+            with use_threads(threads):
                 load_panel(vectors, self.arranged.order, first, self.parts, panels[0])
                 for panel, block in zip(self._apply(panels, centre, half, degree), self.padded, strict=True):
                     store_panel(panel, column, self.parts, block)
             self.free.append(panels)
 
-        map_in_order(filter_columns, range(0, self.width, self.columns), self.at_once)
+        columns = range(0, self.width, self.columns)
+        rounds = len(columns) // self.at_once * self.at_once
+        alone = partial(filter_columns, threads=self.threads // self.at_once)
+        map_in_order(alone, columns[:rounds], self.at_once)
+        for column in columns[rounds:]:
+            filter_columns(column, self.threads)
 
     def ritz(self) -> tuple[Block, FloatArray]:
         """Rotation (width, r) of the block to Ritz vectors, and Ritz values (r,), descending.
