@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from ..errors import ParameterError
 from ..kernels.fold import fold_images, pack_coefficients, unfold_images, unpack_coefficients
 from ..records import Coefficients, FloatArray, Images, IndexArray
-from ..threads import use_threads
+from ..threads import map_in_order, use_threads
 from .interface import as_images, as_packed
 
 # Images per product, the last block padded: BLAS adds in an order that depends on the shapes, which are thus always the
@@ -133,8 +132,8 @@ class FoldedBasis:
                 local.real = np.zeros((_BLOCK, self._n_real), np.float32)
             work(slice(start, min(start + _BLOCK, n_images)), local.folded, local.real)
 
-        with use_threads(threads) as count, ThreadPoolExecutor(count) as pool:
-            list(pool.map(one, range(0, n_images, _BLOCK)))
+        with use_threads(threads) as count:
+            map_in_order(one, range(0, n_images, _BLOCK), count)
 
 
 def _class_rows(grid: OctantGrid, orders: IndexArray, radial: NDArray[np.float32], trig: int) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.fft
@@ -14,7 +13,7 @@ from scipy.special import jv
 from ..errors import ParameterError
 from ..kernels.polar import LANES, PolarPlan, gather_rings, real_circles
 from ..records import Coefficients, FloatArray, Images, IndexArray
-from ..threads import use_threads
+from ..threads import map_in_order, use_threads
 from .bessel import bessel_rows, bessel_zeros
 from .folded import FoldedBasis, OctantGrid
 from .interface import as_images, as_packed, as_transfer, check_disc
@@ -91,8 +90,8 @@ class FourierBessel:
                     np.negative(coefs, out=coefs)
                 packed[rows, self.offsets[k] : self.offsets[k + 1]] = coefs.T[: rows.stop - rows.start]
 
-        with use_threads(threads) as count, ThreadPoolExecutor(count) as pool:
-            list(pool.map(one, range(0, len(images), _BLOCK)))
+        with use_threads(threads) as count:
+            map_in_order(one, range(0, len(images), _BLOCK), count)
         packed[:, : self.n_radial[0]].imag = 0
         return packed
 

@@ -63,7 +63,7 @@ def solve_eigenbasis(
     Wrong edges act as a random matrix, whose spectrum reaches about as far below 0 as above. Eigenvectors not far above
     that (``options.noise_margin``) are mostly noise, and the very noise of the images from which the graph was made.
 
-    Peak memory: four blocks of (n, 2 (1.05 m + 26)) float32.
+    Peak memory: four blocks of (n, 2 (1.05 m + 26)) float32, and 384 n bytes for each of up to four threads.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class FilteredBlock:
 
     Rows stand in the order of the arranged graph; vectors come and go in that of the particles.
 
-    Memory: 2 x 8 n ``width`` bytes, and 384 n.
+    Memory: 2 x 8 n ``width`` bytes, and 384 n for each of up to four threads.
     """
 
     def __init__(self, arranged: ArrangedGraph, k: int, width: int, threads: int) -> None:
@@ -61,7 +61,10 @@ class FilteredBlock:
         return panels[degree % 2], panels[2]
 
     def filter(self, start: Coefficients, fresh: Coefficients, centre: float, half: float, degree: int) -> None:
-        """The same for all of ``start`` (n, s) and ``fresh`` (n, width - s): some panels at a time, each on its own."""
+        """The same for all of ``start`` (n, s) and ``fresh`` (n, width - s).
+
+        Threads that share a panel wait for each other after each degree; so each takes a panel of its own.
+        """
         whole = start.shape[1] // self.columns * self.columns
         rest = np.concatenate([start[:, whole:], fresh], axis=1)
 
