@@ -148,17 +148,27 @@ def use_threads(threads: int | None = None) -> Iterator[int]:
     ...     count
     1
     """
-    count = resolve_threads(threads)
+    with _blas_at_one(), use_kernel_threads(resolve_threads(threads)) as count:
+        yield count
+
+
+@contextlib.contextmanager
+def use_kernel_threads(threads: int) -> Iterator[int]:
+    """Run a block with ``threads`` Numba threads, or all that Numba was started with; for pieces of shared work.
+
+    >>> with use_kernel_threads(1) as count:
+    ...     count
+    1
+    """
     import numba
 
-    count = min(count, numba.config.NUMBA_NUM_THREADS)
+    count = min(threads, numba.config.NUMBA_NUM_THREADS)
     before = numba.get_num_threads()  # Numba's setting belongs to the calling thread alone
-    with _blas_at_one():
-        numba.set_num_threads(count)
-        try:
-            yield count
-        finally:
-            numba.set_num_threads(before)
+    numba.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        numba.set_num_threads(before)
 
 
 def may_overlap() -> bool:

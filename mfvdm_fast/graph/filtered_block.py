@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..ext.hermitian import fill_values, fill_zero_frequency
 from ..kernels.spmm import PANEL, filter_panel, load_panel, store_panel
 from ..records import Coefficients, FloatArray
-from ..threads import map_in_order, may_overlap, use_threads
+from ..threads import map_in_order, may_overlap, use_kernel_threads
 from .arrangement import ArrangedGraph
 
 Block = NDArray[np.float32]
@@ -71,7 +71,7 @@ class FilteredBlock:
         def filter_columns(column: int, threads: int) -> None:
             panels = self.free.pop()  # list operations are atomic
             vectors, first = (start, column) if column < whole else (rest, column - whole)
-            with use_threads(threads):
+            with use_kernel_threads(threads):
                 load_panel(vectors, self.arranged.order, first, self.parts, panels[0])
                 for panel, block in zip(self._apply(panels, centre, half, degree), self.padded, strict=True):
                     store_panel(panel, column, self.parts, block)
