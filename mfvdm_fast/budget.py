@@ -133,7 +133,7 @@ def predict(
     phase = 2 * np.pi * radius * bandlimit  # at the rim of the disc; zeros of Bessel functions up to it are counted
     jobs = [
         _Job(n_particles, box_size, np.pi * radius**2, phase**2 / 8, 0.9 * phase, settled, has_ctf and params.ctf)
-        for settled in (settle(params, 1.0), settle(params, 0.0))
+        for settled in (settle(params, 1.0, n_particles), settle(params, 0.0, n_particles))
     ]
     memory, seconds = _mean([_stage_bytes(job) for job in jobs]), _mean([_stage_seconds(job) for job in jobs])
     late = max(value for name, value in memory.items() if name != "noise and support")

@@ -115,7 +115,8 @@ class Run:
     def first_table(self, coordinates: SteerableCoefficients) -> NeighborTable:
         """Neighbours of the observed images; decides what depends on how well they agree."""
         self.initial = self.search(weigh_features(coordinates, self.pca))
-        self.params = settle(replace(self.asked, centre=self.params.centre), measure_closure(self.initial))
+        asked, n = replace(self.asked, centre=self.params.centre), self.initial.n_particles
+        self.params = settle(asked, measure_closure(self.initial), n)
         return self.refine(self.initial) if self.params.refine else self.initial
 
     def search(self, features: SteerableCoefficients) -> NeighborTable:

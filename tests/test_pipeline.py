@@ -428,12 +428,18 @@ def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
 
 @pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])
 def test_settled_parameters_stay_valid(params: DenoiseParams) -> None:
-    settled = settle(settle_size(params, 1000), 0.0)
+    settled = settle(settle_size(params, 1000), 0.0, 1000)
     assert (settled.n_neighbors is None) == (params.method == "cwf")
     assert settled.n_matchings == (2 if params.method == "graph_map" else None)
     assert settled.refine is (None if params.method == "cwf" else True)
     assert replace(settled, seed=1).seed == 1
-    assert settle(settle_size(settled, 1000), 1.0) == settled
+    assert settle(settle_size(settled, 1000), 1.0, 1000) == settled
+
+
+def test_lists_of_large_stacks_may_close_less() -> None:
+    matchings = [settle(preset(), 0.26, n).n_matchings for n in (10_000, 20_000, 80_000)]
+    assert matchings == [2, 2, 1]
+    assert settle(preset(), 0.1, 80_000).n_matchings == 2
 
 
 def test_the_wiener_filter_alone_takes_any_number_of_particles_but_one(simulated: SimulatedStack) -> None:
