@@ -14,7 +14,7 @@ from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
 from mfvdm_fast.restore.spectral import apply_spectral_filter
 from mfvdm_fast.restore.templates import TemplateFeatures, fit_templates, split_in_halves
-from mfvdm_fast.run import RESTORATION
+from mfvdm_fast.stages import RESTORATION
 
 K_TEMPLATE, CHECKED = 20, 20
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,31 +16,21 @@ from .centring import (
     make_scene,
     stand_off_centre,
 )
-from .graph.affinity import diffusion_features, normalize_features
-from .graph.arrangement import arrange_graph
-from .graph.eigenbasis import SolverOptions, solve_eigenbasis
-from .graph.frequency_graph import build_frequency_graph, build_trusted_graph
 from .neighbors.agreement import measure_closure
-from .neighbors.align import align_pairs
-from .neighbors.groups import match_in_groups, n_compared
-from .neighbors.search import search_affinity, search_neighbors
-from .params import DenoiseParams, settle, settle_size
+from .neighbors.groups import n_compared
+from .params import DenoiseParams, settle
 from .prepare import Preparation
 from .progress import StageTimes
 from .records import (
     Eigenbasis,
     FloatArray,
-    FrequencyGraph,
     NeighborTable,
     SteerableCoefficients,
-    SteerablePCA,
 )
-from .restore.ctf_division import filter_transfer
-from .restore.graph_map import SolveBasis, restore_graph_map
+from .restore.graph_map import restore_graph_map
 from .restore.score import (
     JUNK_BELOW,
     Presence,
-    average_over_views,
     explained,
     junk_below,
     other_signals,
@@ -49,13 +38,11 @@ from .restore.score import (
     trust_in,
     warn_if_noise,
 )
-from .restore.spectral import apply_spectral_filter
-from .restore.templates import Templates, fit_templates, split_in_halves
+from .restore.templates import Templates
 from .restore.wiener import Observation, restore_wiener
 from .result import DenoiseResult
+from .stages import RESTORATION, Stages
 
-# Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
-RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
 MUCH_JUNK = 0.1  # of a stack, where particles are matched twice
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
@@ -63,19 +50,16 @@ SWEEPS = 3  # in which particles follow the templates that they match; more brin
 LEAST_NEAREST, PARTICLES_PER_NEAREST = 30, 330
 
 
-class Run:
-    """One run of the pipeline: the stages as methods, in the order of ``run``."""
+class Run(Stages):
+    """One run of the pipeline, in the order of ``run``."""
 
     def __init__(self, params: DenoiseParams, threads: int, progress: StageTimes, prepared: Preparation) -> None:
-        self.params, self.threads, self.progress, self.prepared = params, threads, progress, prepared
-        self.n_neighbors = settle_size(params, prepared.stack.n_particles).n_neighbors or 0
+        super().__init__(params, threads, progress, prepared)
         self.asked = params
         self.initial: NeighborTable | None = None
         self.neighbors: NeighborTable | None = None
-        self.presence: Presence | None = None
         self.score: FloatArray | None = None
         self.junk_below: float | None = None
-        self.eigenvalues: dict[int, FloatArray] = {}
 
     def run(self) -> DenoiseResult:
         prepared = self.prepared
@@ -118,128 +102,6 @@ class Run:
         asked, n = replace(self.asked, centre=self.params.centre), self.initial.n_particles
         self.params = settle(asked, measure_closure(self.initial), n)
         return self.refine(self.initial) if self.params.refine else self.initial
-
-    def search(self, features: SteerableCoefficients) -> NeighborTable:
-        """The initial table: exact rotation-invariant distances, with mirrors."""
-        report = partial(self.progress, "search")
-        return search_neighbors(features, self.n_neighbors, threads=self.threads, progress=report)
-
-    def refine(self, table: NeighborTable) -> NeighborTable:
-        """Algorithm 1: neighbours and angles on which several angular frequencies agree (Eqs. 5-9)."""
-        graph = build_frequency_graph(table, threads=self.threads)
-        total = self.params.n_frequencies
-        solve = self.solver(graph, self.params.n_eigenvectors)
-        bases = []
-        self.progress("eigenvectors", 0, total)
-        for k in range(1, total + 1):
-            bases.append(solve(k, None))
-            self.progress("eigenvectors", k, total)
-        features = diffusion_features(bases, self.params.diffusion_time)
-        del bases, graph, solve  # the features hold all that is needed: keep the peak low
-        indices, mirrored, affinity = search_affinity(
-            normalize_features(features),
-            self.n_neighbors,
-            threads=self.threads,
-            progress=partial(self.progress, "refine"),
-        )
-        angles, _ = align_pairs(features, indices, mirrored, threads=self.threads)
-        return NeighborTable(indices, mirrored, angles, affinity)
-
-    def solver(self, graph: FrequencyGraph, n_eigenvectors: int, options: SolverOptions | None = None) -> SolveBasis:
-        """Eigenbases of one graph, to be asked for upwards in k: each starts from those before."""
-        options = replace(options or SolverOptions(), method=self.params.solver)
-        arranged = arrange_graph(graph, seed=self.params.seed, threads=self.threads)
-        known: dict[int, Eigenbasis] = {}
-
-        def solve(k: int, most: int | None) -> Eigenbasis:
-            basis = solve_eigenbasis(
-                arranged,
-                k,
-                min(n_eigenvectors, arranged.n_particles, most or n_eigenvectors),
-                options=options,
-                neighbor=known.get(k - 1) if k > 1 else None,  # k = 0 has a spectrum of its own
-                unit=known.get(1),
-                seed=self.params.seed,
-                threads=self.threads,
-            )
-            known.pop(k - 1 if k > 2 else 0, None)
-            known[k] = basis
-            self.eigenvalues[k] = basis.values
-            return basis
-
-        return solve
-
-    def filter(
-        self, table: NeighborTable, coordinates: SteerableCoefficients, pca: SteerablePCA, out: SteerableCoefficients
-    ) -> None:
-        """Algorithm 2 on the principal subspace of every frequency, in place, and the CTF divided out into ``out``."""
-        prepared = self.prepared
-        graph = build_frequency_graph(table, threads=self.threads)
-        solve = self.solver(graph, self.params.n_eigenvectors)
-        transfer = None
-        self.progress("restore", 0, coordinates.k_max + 1)
-        for k in range(coordinates.k_max + 1):
-            b = coordinates[k]
-            if k <= 1 or b.shape[1]:
-                eigenbasis = solve(k, None)
-                b[:] = apply_spectral_filter(b, eigenbasis, graph.degrees, self.params.spectral_filter)
-                if k == 0 and prepared.ctf is not None:
-                    magnitude = prepared.ctf_magnitude(prepared.ctf)
-                    transfer = filter_transfer(magnitude, eigenbasis, graph.degrees, self.params.spectral_filter)
-            self.progress("restore", k + 1, coordinates.k_max + 1)
-        prepared.undo(coordinates, pca, transfer, out)
-
-    def templates(self, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation, sweep: int) -> Templates:
-        """Restorations to match particles with, from the graph of ``table``; particles are trusted as ``seen`` says."""
-        graph = self.graph(table, seen.trust)
-        solve = self.solver(graph, self.params.n_template_eigenvectors, RESTORATION)
-        k_max = min(self.params.n_template_frequencies, coefs.k_max)
-
-        def watched(k: int, most: int | None) -> Eigenbasis:
-            self.progress("templates", k, k_max + 1)
-            return solve(k, most)
-
-        half = split_in_halves(coefs.n_particles, self.params.seed + sweep)
-        templates = fit_templates(coefs, seen, watched, graph.degrees, half, k_max=k_max, threads=self.threads)
-        self.progress("templates", k_max + 1, k_max + 1)
-        return templates
-
-    def graph(self, table: NeighborTable, trust: FloatArray | None) -> FrequencyGraph:
-        """The graph of ``table``, in which each particle has a say as far as it is trusted."""
-        if trust is None:
-            return build_frequency_graph(table, threads=self.threads)
-        return build_trusted_graph(table, trust, threads=self.threads)
-
-    def match(
-        self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
-    ) -> NeighborTable:
-        """A better table: every image against restorations that its own half of the particles had no part in."""
-        shape = (coefs.n_particles, self.n_neighbors)
-        found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
-        presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
-        matched = False
-        for side in templates.features(coefs, seen):
-            matched = True
-            part = match_in_groups(
-                side.observed,
-                side.templates,
-                side.particles,
-                self.n_neighbors,
-                seed=self.params.seed,
-                threads=self.threads,
-                progress=partial(self.progress, "match"),
-            )
-            for field in fields(found):
-                getattr(found, field.name)[side.particles] = getattr(part, field.name)
-            likelihood = part.scores + side.baseline[:, None]
-            n_views = 2 * n_compared(coefs.n_particles) * (2 * side.observed.k_max + 1)  # angles that can be told apart
-            presence.log_likelihood[side.particles] = likelihood[:, 0]
-            presence.average[side.particles] = average_over_views(likelihood, n_views)
-            presence.power[side.particles] = side.power(part.indices[:, 0])
-        if not matched:  # a graph without eigenvectors
-            return table
-        self.presence = presence
-        return found
 
     def move(self, shifts_px: FloatArray, coefs: SteerableCoefficients) -> NeighborTable:
         """Expand all images again, moved by ``shifts_px`` more, into ``coefs``; the first table of them."""
