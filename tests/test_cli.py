@@ -169,8 +169,9 @@ def check_option(options: list[str], name: str, value: object, runs: tuple[Cli, 
     cli, star, before, out = runs
     assert cli.denoise(star, "-o", out, *options).code == 0
     old, new = (json.loads((folder / "manifest.json").read_text()) for folder in (before, out))
-    left_out = {"n_neighbors": None, "n_frequencies": 10, "n_eigenvectors": 50} if value == "cwf" else {}
-    left_out |= {"n_frequencies": 10} if value is False and name == "refine" else {}
+    left_out = {"n_neighbors": None, "n_frequencies": 6, "n_eigenvectors": 50} if value == "cwf" else {}
+    paper = old["parameters"]["method"] == "spectral"
+    left_out |= {"n_frequencies": 10 if paper else 6} if value is False and name == "refine" else {}
     assert new["parameters"] == {**old["parameters"], name: value, **left_out}
     assert (out / "denoised.mrcs").read_bytes() != (before / "denoised.mrcs").read_bytes()
     has_ctf = "rlnDefocusU" in read_star(out / "denoised.star").blocks["particles"]

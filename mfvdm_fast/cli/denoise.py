@@ -17,7 +17,7 @@ from ..io.mrc import MrcStackWriter
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
 from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
 from ..io.stack import ParticleStack, open_stack
-from ..params import MOST_MATCHINGS, DenoiseParams, preset
+from ..params import MOST_MATCHINGS, PRESETS, DenoiseParams, preset
 from ..pipeline import check_stack, denoise, estimate_budget
 from ..progress import StageTimes, console_progress
 from ..records import NeighborTable
@@ -108,7 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--refine", action=argparse.BooleanOptionalAction, default=None,
         help="refine the neighbours by Algorithm 1 of the paper (default: as the data ask)")  # fmt: skip
     add("--frequencies", dest="n_frequencies", metavar="K", type=int,
-        help=f"angular frequencies of the refinement, 1 or more (default: {default.n_frequencies})")  # fmt: skip
+        help=f"angular frequencies of the refinement, 1 or more (default: {default.n_frequencies}; "
+        f"{PRESETS['paper']['n_frequencies']} in the preset paper)")  # fmt: skip
     add("--eigenvectors", dest="n_eigenvectors", metavar="M", type=int,
         help=f"eigenvectors per frequency of the refinement, 1 or more "
         f"(default: {default.n_eigenvectors})")  # fmt: skip
