@@ -43,7 +43,7 @@ from .restore.wiener import Observation, restore_wiener
 from .result import DenoiseResult
 from .stages import RESTORATION, Stages
 
-MUCH_JUNK = 0.1  # of a stack, where particles are matched twice
+MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
 # restorations are alike; farther ones blur more than they average.
@@ -163,16 +163,18 @@ class Run(Stages):
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
 
         What looks like junk is restored as all are, but its neighbours listen to it less. Where there is much of it,
-        junk has made templates for junk: particles are matched once more, with templates in which it has no say.
+        junk has made templates for junk: particles are matched and judged once more, with templates in which it has no
+        say. Only the judgement is kept, where one matching does: it makes up 0.1 to 0.3 dB, and another table loses it.
         """
         seen = self.prepared.observation(coefs)
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
-        sweep, trust, told = 0, None, seen
+        sweep, trust, told, asked = 0, None, seen, self.params.n_matchings or 0
         while sweep < (self.params.n_matchings or 0):
             templates = templates or self.templates(table, coefs, told, sweep)
-            table = self.match(templates, table, coefs, seen)
+            found = self.match(templates, table, coefs, seen)
+            table = found if sweep < asked else table
             if self.presence is not None:
                 self.score = self.judge(templates, self.presence, coefs, seen)
                 trust = trust_in(self.score)
