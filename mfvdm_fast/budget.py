@@ -221,7 +221,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         return stages
     if params.n_matchings:
         last = min(params.n_template_frequencies, job.k_max)
-        if params.centre is None:
+        if params.centre is not False:
             stages["centre"] = 0.5 + MOVED_IMAGES * job.pixels * (1.1e-11 * width + 3e-8)
         stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
         stages["match"] = params.n_matchings * (4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors)

@@ -20,6 +20,7 @@ from .graph.eigenbasis import solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .imaging.fourier_shift import shift_images
 from .neighbors.match import match_neighbors
+from .params import CENTRED_FROM
 from .prepare import Preparation
 from .records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from .restore.places import mean_places
@@ -34,7 +35,6 @@ from .restore.templates import Templates
 from .restore.wiener import Observation
 
 N_REFERENCES = 300
-LEAST_PARTICLES = 100
 LARGEST_ARGUMENT = 30.0  # 2 pi f R of the finest frequency f that is compared
 STEP, REACH = 0.22, 0.70  # wavelengths: of the grid of places, and how far it goes
 FIRST_SPREAD, NEXT_SPREAD = 0.3, 0.15  # wavelengths: of the shifts in each coordinate, before and after a first move
@@ -107,11 +107,11 @@ def make_scene(
 def stand_off_centre(scene: Scene, seed: int = 0) -> bool:
     """Whether the shifts of particles, against one another, spread by more than LEAST_SPREAD; from a sample.
 
-    Never in stacks of fewer than LEAST_PARTICLES, of which too few share a view for the shifts to be found.
+    Never in stacks of fewer than CENTRED_FROM, of which too few share a view for the shifts to be found.
     """
     rng = np.random.default_rng(seed)
     n = scene.coefs.n_particles
-    if n < LEAST_PARTICLES:
+    if n < CENTRED_FROM:
         return False
     references = scene.templates.coefficients(rng.permutation(n)[:SPREAD_REFERENCES])
     coefs, seen = scene.observed(rng.permutation(n)[:SPREAD_PARTICLES])

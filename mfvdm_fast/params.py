@@ -160,6 +160,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # On 70S particles fewer neighbours gain 0.5 to 0.9 dB at n = 1,000 and 2,000 (SNR .05 and .02) over one in 40; fewer
 # than these lose at SNR .01.
 MOST_NEIGHBORS, LEAST_NEIGHBORS, PARTICLES_PER_NEIGHBOR = 50, 12, 100
+CENTRED_FROM = 100  # particles; in fewer nobody looks where they stand unless asked to
 TOO_FEW = 20  # particles, or fewer: refused where the number of neighbours is not given
 
 

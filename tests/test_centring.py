@@ -92,6 +92,12 @@ def test_too_few_particles_are_left_where_they_are() -> None:
     assert denoise(few, preset(centre=True), threads=1).shifts_px is not None
 
 
+def test_lost_particles_may_all_be_of_one_half() -> None:
+    """Of 21 one at most is looked for again, and nobody of the other half."""
+    few = simulate_stack(synthetic_particle(BOX), 5.0, 21, SimulationSettings(snr=0.3, shift_std_px=2.0), seed=0)
+    assert denoise(few, preset(centre=True), threads=1).shifts_px is not None
+
+
 def test_lost_particles_are_found_elsewhere(moved: SimulatedStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a stack that is centred but for ten particles, find_lost names those, and where they stand."""
     monkeypatch.setattr(centring, "LOST", 1.0)  # so small a step off the centre does not stand out

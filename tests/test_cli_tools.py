@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import mfvdm_fast.cli
+from mfvdm_fast.cli.summary import _centres
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import open_stack
@@ -362,3 +363,10 @@ def test_one_is_no_plural(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     assert "would be refused: the stack has a single particle" in done.out
     made = cli("simulate", "-n", "1", "-L", "16", "--defocus-groups", "1", "-o", tmp_path / "out", "--threads", "1")
     assert "1 particle of 16 px at 4 Å/px, SNR 0.05, 1 defocus group, seed 0" in made.out
+
+
+def test_summary_tells_where_nobody_looked_for_centres() -> None:
+    numbers = {"shift_px": None, "chosen": {"centre": False}}
+    assert _centres(numbers, None, 99) == "not looked for in fewer than 100 particles (--centre does)"
+    assert _centres(numbers, None, 100) == "not seen to be off the middle of the boxes"
+    assert _centres(numbers, False, 99) == "taken to be in the middle of the boxes"

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "budget": {"params"} | BASE,
     "result": {*STAGES, "params"} | BASE,
     "prepare": {*STAGES, "params", "budget"} | BASE,
-    "centring": {*STAGES, "budget", "prepare"} | BASE,
+    "centring": {*STAGES, "params", "budget", "prepare"} | BASE,
     "stages": {*STAGES, "params", "prepare"} | BASE,
     "run": {*STAGES, "params", "prepare", "centring", "stages", "result"} | BASE,
     "units": {"result"} | BASE,

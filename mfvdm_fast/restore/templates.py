@@ -111,12 +111,15 @@ class Templates:
         """Features of one half of the particles, and of the templates it is matched with, then of the other half.
 
         ``particles`` (r,) says which particle each row of ``coefs`` shows, if not all n in their order; several rows
-        may show the same. Nothing when the graph had no eigenvectors. Memory: 12 n bytes per feature of each half.
+        may show the same. Nothing for a half that no row shows, nor when the graph had no eigenvectors. Memory: 12 n
+        bytes per feature of each half.
         """
         if any(len(fit.energy) for fit in self.fits[0]):
             particles = np.arange(len(self.half)) if particles is None else particles
             for fits, half in zip(self.fits, (self.half, ~self.half), strict=True):
-                yield _features(coefs, seen, fits, particles, np.flatnonzero(half[particles]))
+                rows = np.flatnonzero(half[particles])
+                if len(rows):
+                    yield _features(coefs, seen, fits, particles, rows)
 
 
 def fit_templates(
