@@ -45,7 +45,7 @@ class DenoiseParams:
     n_neighbors : neighbours per particle (s = 50 in the paper); None: 50, fewer in stacks of less than 5,000 particles,
         down to 12, where 50 are no longer of one view.
     n_frequencies : angular frequencies of the refinement (k~; 10 in the paper, of which the last four would bring the
-        default preset 0.01 dB at SNR .01); 1 is Vector Diffusion Maps.
+        default preset 0.01 to 0.03 dB at SNR .01); 1 is Vector Diffusion Maps.
     n_eigenvectors : eigenvectors per frequency of the refinement (m = 50), and of Algorithm 2.
     diffusion_time : t in Eq. 5. The authors' release has 2; 1 finds purer neighbours.
     refine : Algorithm 1. False skips it (MFVDM* in the paper), None where the first lists agree somewhat.
