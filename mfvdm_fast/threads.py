@@ -9,8 +9,9 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from .errors import ParameterError
@@ -184,14 +185,46 @@ def may_overlap() -> bool:
         return False
 
 
+class _Helpers:
+    """Threads that stay for the next piece of work: to start them takes as long as a small piece.
+
+    An interrupt may come at any place, so that a program must be able to end without them: they are daemons, and wait
+    for work whenever nothing is done. (``ThreadPoolExecutor`` waits forever for a thread whose start is interrupted.)
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
+        self._started = 0
+
+    def submit(self, work: Callable[[], None], count: int) -> Future[None]:
+        """Have ``work`` done by one of ``count`` threads, or of those that there are if these are more."""
+        while self._started < min(count, os.cpu_count() or 1):
+            self._started += 1
+            threading.Thread(target=self._serve, name=f"mfvdm_fast_{self._started}", daemon=True).start()
+        future: Future[None] = Future()
+        self._tasks.put((future, work))
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            future, work = self._tasks.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    work()
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(None)
+            del future, work  # nothing is kept alive while there is nothing to do
+
+
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that stay for the next piece of work: to start them takes as long as a small piece."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="mfvdm_fast")
+def _helpers() -> _Helpers:
+    return _Helpers()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
 
 
 def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int) -> list[_Result]:
@@ -218,13 +251,26 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threa
                 pass
             raise
 
-    helpers = [_pool().submit(take) for _ in range(min(threads, len(todo)) - 1)]
+    count, helpers = min(threads, len(todo)) - 1, list[Future[None]]()
     try:
+        for _ in range(count):
+            helpers.append(_helpers().submit(take, count))
         take()
     finally:
         # One that has not begun is not needed any more; nothing may go on after the return.
-        errors = [helper.exception() for helper in helpers if not helper.cancel()]
+        for _ in left:
+            pass
+        errors = [_outcome(helper) for helper in helpers if not helper.cancel()]
     for error in errors:
         if error is not None:
             raise error
     return results
+
+
+def _outcome(helper: Future[None]) -> BaseException | None:
+    """The error of a piece of work, or an interrupt that came meanwhile: it is waited for all the same."""
+    try:
+        return helper.exception()
+    except KeyboardInterrupt as interrupt:
+        helper.exception()
+        return interrupt

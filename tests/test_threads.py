@@ -287,3 +287,24 @@ print(os.environ["OMP_WAIT_POLICY"], gomp)
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [given or "passive", "False"]  # set before the library is loaded
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from mfvdm_fast.threads import map_in_order
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        map_in_order(lambda _: time.sleep(1e-4), range(8), 2)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.2])
+def test_a_program_ends_when_shared_work_is_interrupted(seconds: float) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
