@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import re
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from mfvdm_fast.errors import InputError, MfvdmWarning, OutputError, ParameterEr
 from mfvdm_fast.imaging.ctf import evaluate_ctf_2d, make_ctf
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
-from mfvdm_fast.params import USED_BY, DenoiseParams, preset, settle, settle_size, uses
+from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.pipeline import denoise
 from mfvdm_fast.prepare import allocate, sample_rows
 from mfvdm_fast.result import DenoiseResult
@@ -93,56 +91,6 @@ def test_matching_finds_purer_neighbours_and_better_images() -> None:
     assert after.log_likelihood.min() > 0  # particles all of them
     assert after.junk is not None
     assert after.junk.mean() < 0.01
-
-
-def test_every_kind_of_junk_gets_low_scores() -> None:
-    settings = SimulationSettings(snr=0.05, junk_fraction=0.3)
-    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
-    found = denoise(noisy, preset("default", n_matchings=1, centre=False))
-    score, flagged = found.score, found.junk
-    assert score is not None
-    assert flagged is not None
-    assert flagged[noisy.junk].mean() > 0.4  # of which a hundred to one would find 26 %
-    assert flagged[~noisy.junk].mean() < 0.02
-    again = denoise(noisy, preset("default", centre=False))  # as the data ask: once more, without the junk
-    assert again.params.n_matchings == 2
-    assert again.junk is not None
-    assert again.junk[noisy.junk].mean() > flagged[noisy.junk].mean() + 0.05
-    assert again.junk[~noisy.junk].mean() < 0.02
-    good = np.sort(score[noisy.junk_kind == 0])
-    areas = [1 - np.searchsorted(good, score[noisy.junk_kind == kind]).mean() / len(good) for kind in (1, 2, 3)]
-    assert min(areas) > 0.85, areas
-
-
-def test_a_stack_of_noise_is_warned_about() -> None:
-    images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
-    with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
-        found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
-    assert found.junk is not None
-    assert found.junk.mean() > 0.5
-
-
-def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
-    noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
-    denoise(noisy, preset("default", n_matchings=1, centre=False))
-
-
-def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
-    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
-    good = np.flatnonzero(~noisy.junk)
-    clean = noisy.read_clean(good)
-
-    def error(found: DenoiseResult) -> float:
-        return evaluate_images([clean], [found.images(good)], float(np.ptp(clean))).psnr_db
-
-    params = preset("default", n_matchings=1, centre=False)
-    found = denoise(noisy, params, threads=1)
-    assert not found.whitened  # the noise is white, whatever lies beside the particles
-    np.testing.assert_array_equal(denoise(noisy, params, threads=2).images(), found.images())
-    assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
-    monkeypatch.setattr("mfvdm_fast.run.trust_in", lambda score: None)
-    assert error(found) > error(denoise(noisy, params)) + 0.5
 
 
 def test_the_default_beats_the_published_method_and_the_wiener_filter(
@@ -387,88 +335,11 @@ def test_the_sample_is_spread_over_the_stack() -> None:
     assert np.all(np.diff(rows) > 0)
 
 
-def test_presets_and_their_errors() -> None:
-    assert preset() == preset("default") == DenoiseParams()
-    assert preset("paper") == DenoiseParams(method="spectral", refine=True, n_neighbors=50, n_frequencies=10)
-    assert preset("paper", n_neighbors=9).n_neighbors == 9
-    with pytest.raises(ParameterError, match="preset must be one of 'default', 'paper', got 'best'"):
-        preset("best")
-    with pytest.raises(ParameterError, match="no such parameter"):
-        preset("paper", neighbours=9)
-
-
-def test_parameters_without_effect_are_refused() -> None:
-    assert set(USED_BY) <= {field.name for field in fields(DenoiseParams)}
-    other = {"refine": True, "solver": "eigsh", "spectral_filter": "λ"}
-    for method in ("graph_map", "spectral", "cwf"):
-        for name in USED_BY:
-            change = {"method": method, name: other.get(name, 3)}
-            if uses(method, name):
-                assert getattr(DenoiseParams(**change), name) == getattr(preset(**change), name) == change[name]
-                continue
-            for make in (DenoiseParams, preset, partial(preset, "paper")):
-                text = f"{name} has no effect with the method '{method}', got {change[name]!r}: leave it out, or take"
-                with pytest.raises(ParameterError, match=re.escape(text)):
-                    make(**change)
-    with pytest.raises(ParameterError, match="n_frequencies has no effect with the method 'cwf', got 6"):
-        preset(method="cwf", n_frequencies=6)  # the default, but asked for
-    assert preset("paper", method="cwf") == DenoiseParams(method="cwf")  # what the preset sets nobody asked for
-    assert preset("paper", method="graph_map") == DenoiseParams(refine=True, n_neighbors=50, n_frequencies=10)
-
-
-def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
-    for name in ("n_frequencies", "diffusion_time", "n_eigenvectors"):
-        with pytest.raises(ParameterError, match=rf"{name} has no effect without the refinement .*, got 3: leave it"):
-            preset(refine=False, **{name: 3})
-        assert getattr(preset(**{name: 3}), name) == getattr(preset("paper", **{name: 3}), name) == 3
-    with pytest.raises(ParameterError, match="n_frequencies has no effect without the refinement"):
-        preset("paper", refine=False, n_frequencies=10)  # the default, but asked for
-    assert preset("paper", refine=False, n_eigenvectors=20).n_eigenvectors == 20  # of Algorithm 2
-
-
-@pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])
-def test_settled_parameters_stay_valid(params: DenoiseParams) -> None:
-    settled = settle(settle_size(params, 1000), 0.0, 1000)
-    assert (settled.n_neighbors is None) == (params.method == "cwf")
-    assert settled.n_matchings == (2 if params.method == "graph_map" else None)
-    assert settled.refine is (None if params.method == "cwf" else True)
-    assert replace(settled, seed=1).seed == 1
-    assert settle(settle_size(settled, 1000), 1.0, 1000) == settled
-
-
-def test_lists_of_large_stacks_may_close_less() -> None:
-    matchings = [settle(preset(), 0.26, n).n_matchings for n in (10_000, 20_000, 80_000)]
-    assert matchings == [2, 2, 1]
-    assert settle(preset(), 0.1, 80_000).n_matchings == 2
-
-
 def test_the_wiener_filter_alone_takes_any_number_of_particles_but_one(simulated: SimulatedStack) -> None:
     images, params = simulated.read(np.arange(4)), preset(method="cwf")
     assert np.isfinite(denoise(ParticleStack.from_array(images), params, threads=1).images()).all()
     with pytest.raises(InputError, match="the stack has a single particle, of which nothing can be learnt: use more"):
         denoise(ParticleStack.from_array(images[:1]), params)
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"n_neighbors": 0}, "n_neighbors must be a whole number of at least 1, got 0"),
-        ({"n_eigenvectors": 2.5}, "n_eigenvectors must be a whole number of at least 1"),
-        ({"spectral_filter": "x"}, "spectral_filter must be one of"),
-        ({"basis": "wavelets"}, "basis must be one of"),
-        ({"solver": "lapack"}, "solver must be one of"),
-        ({"bandlimit": 0.7}, r"bandlimit must be at most 0\.5"),
-        ({"radius_px": -1}, "radius_px must be a finite number above 0"),
-        ({"method": "median"}, "method must be one of"),
-        ({"n_matchings": -1}, "n_matchings must be a whole number of at least 0"),
-        ({"n_matchings": 11}, "n_matchings must be at most 10, got 11"),
-        ({"seed": -1}, "seed must be a whole number of at least 0"),
-        ({"radius_px": 9, "particle_diameter_angstrom": 90}, "give radius_px or particle_diameter_angstrom, not both"),
-    ],
-)
-def test_parameters_are_checked(change: dict[str, object], text: str) -> None:
-    with pytest.raises(ParameterError, match=text):
-        DenoiseParams(**change)  # type: ignore[arg-type]
 
 
 def test_a_tiny_radius_is_refused(simulated: SimulatedStack) -> None:

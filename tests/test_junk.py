@@ -1,0 +1,69 @@
+"""Images that hold no particle: told by their scores, and without a say in the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mfvdm_fast.errors import MfvdmWarning
+from mfvdm_fast.io.stack import ParticleStack
+from mfvdm_fast.metrics import evaluate_images
+from mfvdm_fast.params import preset
+from mfvdm_fast.pipeline import denoise
+from mfvdm_fast.result import DenoiseResult
+from mfvdm_fast.simulate import SimulationSettings, simulate_stack
+from mfvdm_fast.synthetic import synthetic_particle
+
+BOX, PIXEL_SIZE = 33, 6.0
+
+
+def test_every_kind_of_junk_gets_low_scores() -> None:
+    settings = SimulationSettings(snr=0.05, junk_fraction=0.3)
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
+    found = denoise(noisy, preset("default", n_matchings=1, centre=False))
+    score, flagged = found.score, found.junk
+    assert score is not None
+    assert flagged is not None
+    assert flagged[noisy.junk].mean() > 0.4  # of which a hundred to one would find 26 %
+    assert flagged[~noisy.junk].mean() < 0.02
+    again = denoise(noisy, preset("default", centre=False))  # as the data ask: once more, without the junk
+    assert again.params.n_matchings == 2
+    assert again.junk is not None
+    assert again.junk[noisy.junk].mean() > flagged[noisy.junk].mean() + 0.05
+    assert again.junk[~noisy.junk].mean() < 0.02
+    good = np.sort(score[noisy.junk_kind == 0])
+    areas = [1 - np.searchsorted(good, score[noisy.junk_kind == kind]).mean() / len(good) for kind in (1, 2, 3)]
+    assert min(areas) > 0.85, areas
+
+
+def test_a_stack_of_noise_is_warned_about() -> None:
+    images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
+    with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
+        found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
+    assert found.junk is not None
+    assert found.junk.mean() > 0.5
+
+
+def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
+    noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
+    found = denoise(noisy, preset("default", n_matchings=1, centre=False))
+    assert found.junk is not None
+    assert found.junk.mean() < 0.1
+
+
+def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
+    good = np.flatnonzero(~noisy.junk)
+    clean = noisy.read_clean(good)
+
+    def error(found: DenoiseResult) -> float:
+        return evaluate_images([clean], [found.images(good)], float(np.ptp(clean))).psnr_db
+
+    params = preset("default", n_matchings=1, centre=False)
+    found = denoise(noisy, params, threads=1)
+    assert not found.whitened  # the noise is white, whatever lies beside the particles
+    np.testing.assert_array_equal(denoise(noisy, params, threads=2).images(), found.images())
+    assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
+    monkeypatch.setattr("mfvdm_fast.run.trust_in", lambda score: None)
+    assert error(found) > error(denoise(noisy, params)) + 0.5

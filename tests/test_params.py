@@ -1,0 +1,89 @@
+"""Presets, and which parameters go together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from functools import partial
+
+import pytest
+
+from mfvdm_fast.errors import ParameterError
+from mfvdm_fast.params import USED_BY, DenoiseParams, preset, settle, settle_size, uses
+
+
+def test_presets_and_their_errors() -> None:
+    assert preset() == preset("default") == DenoiseParams()
+    assert preset("paper") == DenoiseParams(method="spectral", refine=True, n_neighbors=50, n_frequencies=10)
+    assert preset("paper", n_neighbors=9).n_neighbors == 9
+    with pytest.raises(ParameterError, match="preset must be one of 'default', 'paper', got 'best'"):
+        preset("best")
+    with pytest.raises(ParameterError, match="no such parameter"):
+        preset("paper", neighbours=9)
+
+
+def test_parameters_without_effect_are_refused() -> None:
+    assert set(USED_BY) <= {field.name for field in fields(DenoiseParams)}
+    other = {"refine": True, "solver": "eigsh", "spectral_filter": "λ"}
+    for method in ("graph_map", "spectral", "cwf"):
+        for name in USED_BY:
+            change = {"method": method, name: other.get(name, 3)}
+            if uses(method, name):
+                assert getattr(DenoiseParams(**change), name) == getattr(preset(**change), name) == change[name]
+                continue
+            for make in (DenoiseParams, preset, partial(preset, "paper")):
+                text = f"{name} has no effect with the method '{method}', got {change[name]!r}: leave it out, or take"
+                with pytest.raises(ParameterError, match=re.escape(text)):
+                    make(**change)
+    with pytest.raises(ParameterError, match="n_frequencies has no effect with the method 'cwf', got 6"):
+        preset(method="cwf", n_frequencies=6)  # the default, but asked for
+    assert preset("paper", method="cwf") == DenoiseParams(method="cwf")  # what the preset sets nobody asked for
+    assert preset("paper", method="graph_map") == DenoiseParams(refine=True, n_neighbors=50, n_frequencies=10)
+
+
+def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
+    for name in ("n_frequencies", "diffusion_time", "n_eigenvectors"):
+        with pytest.raises(ParameterError, match=rf"{name} has no effect without the refinement .*, got 3: leave it"):
+            preset(refine=False, **{name: 3})
+        assert getattr(preset(**{name: 3}), name) == getattr(preset("paper", **{name: 3}), name) == 3
+    with pytest.raises(ParameterError, match="n_frequencies has no effect without the refinement"):
+        preset("paper", refine=False, n_frequencies=10)  # the default, but asked for
+    assert preset("paper", refine=False, n_eigenvectors=20).n_eigenvectors == 20  # of Algorithm 2
+
+
+@pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])
+def test_settled_parameters_stay_valid(params: DenoiseParams) -> None:
+    settled = settle(settle_size(params, 1000), 0.0, 1000)
+    assert (settled.n_neighbors is None) == (params.method == "cwf")
+    assert settled.n_matchings == (2 if params.method == "graph_map" else None)
+    assert settled.refine is (None if params.method == "cwf" else True)
+    assert replace(settled, seed=1).seed == 1
+    assert settle(settle_size(settled, 1000), 1.0, 1000) == settled
+
+
+def test_lists_of_large_stacks_may_close_less() -> None:
+    matchings = [settle(preset(), 0.26, n).n_matchings for n in (10_000, 20_000, 80_000)]
+    assert matchings == [2, 2, 1]
+    assert settle(preset(), 0.1, 80_000).n_matchings == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"n_neighbors": 0}, "n_neighbors must be a whole number of at least 1, got 0"),
+        ({"n_eigenvectors": 2.5}, "n_eigenvectors must be a whole number of at least 1"),
+        ({"spectral_filter": "x"}, "spectral_filter must be one of"),
+        ({"basis": "wavelets"}, "basis must be one of"),
+        ({"solver": "lapack"}, "solver must be one of"),
+        ({"bandlimit": 0.7}, r"bandlimit must be at most 0\.5"),
+        ({"radius_px": -1}, "radius_px must be a finite number above 0"),
+        ({"method": "median"}, "method must be one of"),
+        ({"n_matchings": -1}, "n_matchings must be a whole number of at least 0"),
+        ({"n_matchings": 11}, "n_matchings must be at most 10, got 11"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"radius_px": 9, "particle_diameter_angstrom": 90}, "give radius_px or particle_diameter_angstrom, not both"),
+    ],
+)
+def test_parameters_are_checked(change: dict[str, object], text: str) -> None:
+    with pytest.raises(ParameterError, match=text):
+        DenoiseParams(**change)  # type: ignore[arg-type]
