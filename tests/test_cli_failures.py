@@ -121,11 +121,15 @@ def test_version(cli: Cli) -> None:
         ),
         (
             ["denoise", "a.star", "-o", "x", "--method", "cwf", "--refine"],
-            "--refine has no effect with the method 'cwf'",
+            "--refine has no effect with the method 'cwf': leave it out, or take the method 'graph_map' or 'spectral'",
         ),
         (
             ["denoise", "a.star", "-o", "x", "--method", "cwf", "--no-refine"],
-            "--no-refine has no effect with the method 'cwf', got False",
+            "--no-refine has no effect with the method 'cwf': leave it out, or take the method 'graph_map'",
+        ),
+        (
+            ["denoise", "a.star", "-o", "x", "--no-centre", "--method", "cwf"],
+            "--no-centre has no effect with the method 'cwf': leave it out, or take the method 'graph_map'",
         ),
         (
             ["denoise", "a.star", "-o", "x", "--preset", "paper", "--matchings", "1"],

@@ -60,6 +60,18 @@ def test_the_table_is_what_the_metrics_say(cli: Cli, simulated: Path, denoised: 
     assert "no fit" in lines[7]
 
 
+@pytest.mark.parametrize(("unit", "told"), [(1e-9, " 1.000 "), (1e20, "e+39 ")])
+def test_particles_in_other_units_leave_figures_that_can_be_read(
+    cli: Cli, simulated: Path, denoised: Path, tmp_path: Path, unit: float, told: str
+) -> None:
+    folder = shutil.copytree(denoised, tmp_path / "denoised")
+    write_stack(folder / "denoised.mrcs", open_stack(denoised / "denoised.mrcs").read(np.arange(N_PARTICLES)) * unit)
+    lines = cli("evaluate", folder, "--truth", simulated).out.splitlines()
+    head, line = (next(line for line in lines if name in line) for name in ("relMSE", "denoised"))
+    assert len(line) == len(head)
+    assert told in line
+
+
 def test_pairs_that_are_all_far_apart_have_no_in_plane_share(
     cli: Cli, simulated: Path, denoised: Path, tmp_path: Path
 ) -> None:

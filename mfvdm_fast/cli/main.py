@@ -118,11 +118,14 @@ def _add_verbose(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def _as_option(text: str, options: dict[str, str]) -> str:
-    """The message with the option in place of the parameter's name that it starts with."""
+    """The message with the option in place of the parameter's name that it starts with.
+
+    A switch says by its name what was given: its value is left out.
+    """
     name = re.match(r"\w+", text)
     if name is None or name[0] not in options:
         return text
-    return options[name[0]] + text[name.end() :]
+    return options[name[0]] + re.sub(r", got (True|False)\b", "", text[name.end() :])
 
 
 def _description() -> str:
