@@ -200,6 +200,17 @@ def settle(params: DenoiseParams, closure: float, n_particles: int) -> DenoisePa
     return replace(params, **{name: chosen[name] for name in left})
 
 
+def left_idle(asked: DenoiseParams, refined: bool | None) -> list[str]:
+    """Names of the parameters other than the default that were ``asked`` for a refinement the data did not ask for.
+
+    >>> left_idle(DenoiseParams(n_frequencies=2), refined=False), left_idle(DenoiseParams(n_frequencies=2), refined=True)
+    (['n_frequencies'], [])
+    """
+    if asked.refine is not None or refined is not False:
+        return []
+    return [name for name in REFINEMENT.get(asked.method, ()) if getattr(asked, name) != getattr(DenoiseParams, name)]
+
+
 def preset(name: str = "default", **changes: Any) -> DenoiseParams:
     """The parameters of a preset, with changes.
 

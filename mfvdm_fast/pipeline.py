@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 from .budget import Budget, predict
 from .checks import SMALLEST_BOX
 from .errors import InputError, MfvdmWarning, ParameterError
-from .params import TOO_FEW, DenoiseParams, settle_size
+from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
 from .records import DiskSupport, FloatArray, ImageStack
@@ -15,6 +16,8 @@ from .result import DenoiseResult
 from .run import Run
 from .threads import resolve_threads, use_threads
 from .units import ScaledStack, exponent_of_unit, in_units_of_input
+
+log = logging.getLogger(__name__)
 
 SMALLEST_RADIUS = 4.0  # px
 TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of the wrong sign, or of something else
@@ -72,6 +75,9 @@ def denoise(
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
         result = Run(params, count, times, prepared).run()
+        for name in left_idle(params, result.params.refine):
+            log.info("%s = %r has no effect: the first neighbours agree so well that they are not refined (--refine "
+                     "does all the same)", name, getattr(params, name))  # fmt: skip
         if result.params.centre and result.shifts_px is not None:
             warn_about_origins(getattr(stack, "known_shifts_px", None), result.shifts_px, prepared.where)
         return in_units_of_input(result, exponent) if exponent else result

@@ -95,7 +95,7 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
         "SNR about 0.",
         "radius 12.5 px (50 Å)",
         "angular frequencies",
-        "8 of each particle, ",
+        "8 of each particle, not refined as they agree well, so --frequencies and --eigenvectors had no effect (--refine ",
         ", matched ",
         f"written to {tmp_path / 'out'}:",
         *WRITTEN,
@@ -104,6 +104,7 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
     assert "warnings:" not in done.out
     assert "fills the box" not in done.out
     assert "search: done" in done.err  # progress as log lines
+    assert "n_frequencies = 2 has no effect: the first neighbours agree so well that they are not refined" in done.err
     assert "fills the box: if the particle is smaller, give --particle-diameter" in cli.denoise(
         simulated / "particles.star", "-o", tmp_path / "full"
     ).out  # fmt: skip

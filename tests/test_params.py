@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.params import USED_BY, DenoiseParams, preset, settle, settle_size, uses
+from mfvdm_fast.params import USED_BY, DenoiseParams, left_idle, preset, settle, settle_size, uses
 
 
 def test_presets_and_their_errors() -> None:
@@ -49,6 +49,16 @@ def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
     with pytest.raises(ParameterError, match="n_frequencies has no effect without the refinement"):
         preset("paper", refine=False, n_frequencies=10)  # the default, but asked for
     assert preset("paper", refine=False, n_eigenvectors=20).n_eigenvectors == 20  # of Algorithm 2
+
+
+def test_parameters_of_a_refinement_that_the_data_do_without_are_told() -> None:
+    given = preset(n_frequencies=2, n_eigenvectors=8)
+    assert left_idle(given, refined=False) == ["n_frequencies", "n_eigenvectors"]
+    assert left_idle(given, refined=True) == left_idle(preset(), refined=False) == []
+    assert left_idle(preset("paper"), refined=True) == left_idle(preset(method="cwf"), refined=None) == []
+    spectral = preset(method="spectral", diffusion_time=2, n_eigenvectors=8)  # these are Algorithm 2's too
+    assert left_idle(spectral, refined=False) == ["diffusion_time"]
+    assert left_idle(preset(n_eigenvectors=8, refine=True), refined=True) == []
 
 
 @pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])

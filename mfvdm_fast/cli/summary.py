@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..errors import counted
 from ..io.stack import ParticleStack
-from ..params import CENTRED_FROM, DenoiseParams
+from ..params import CENTRED_FROM, DenoiseParams, left_idle
 from ..records import CtfParameters
 from ..result import DenoiseResult
 
@@ -125,10 +125,11 @@ def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:
     """How the neighbours were found."""
     if params.method == "cwf":
         return "none, restored by the covariance Wiener filter alone"
+    idle = " and ".join(f"--{name.removeprefix('n_')}" for name in left_idle(params, chosen["refine"]))
     refined = (
         f"refined with {counted(params.n_frequencies, 'frequency', 'frequencies')}"
         if chosen["refine"]
-        else "not refined"
+        else "not refined" + (f" as they agree well, so {idle} had no effect (--refine refines them)" if idle else "")
     )
     matched = chosen["n_matchings"] if params.method == "graph_map" else 0
     times = {0: "", 1: ", matched once", 2: ", matched twice"}.get(matched, f", matched {matched} times")
