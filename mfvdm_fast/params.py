@@ -203,8 +203,8 @@ def settle(params: DenoiseParams, closure: float, n_particles: int) -> DenoisePa
 def left_idle(asked: DenoiseParams, refined: bool | None) -> list[str]:
     """Names of the parameters other than the default that were ``asked`` for a refinement the data did not ask for.
 
-    >>> left_idle(DenoiseParams(n_frequencies=2), refined=False), left_idle(DenoiseParams(n_frequencies=2), refined=True)
-    (['n_frequencies'], [])
+    >>> [left_idle(DenoiseParams(n_frequencies=2), refined) for refined in (False, True)]
+    [['n_frequencies'], []]
     """
     if asked.refine is not None or refined is not False:
         return []

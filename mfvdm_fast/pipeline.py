@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-import warnings
+
+import numpy as np
 
 from .budget import Budget, predict
+from .centring import LARGEST_ARGUMENT, REACH
 from .checks import SMALLEST_BOX
-from .errors import InputError, MfvdmWarning, ParameterError
+from .doubts import warn_about_origins, warn_about_reach
+from .errors import InputError, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
-from .records import DiskSupport, FloatArray, ImageStack
+from .records import DiskSupport, ImageStack
 from .result import DenoiseResult
 from .run import Run
 from .threads import resolve_threads, use_threads
@@ -20,7 +23,6 @@ from .units import ScaledStack, exponent_of_unit, in_units_of_input
 log = logging.getLogger(__name__)
 
 SMALLEST_RADIUS = 4.0  # px
-TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of the wrong sign, or of something else
 
 
 def denoise(
@@ -78,8 +80,11 @@ def denoise(
         for name in left_idle(params, result.params.refine):
             log.info("%s = %r has no effect: the first neighbours agree so well that they are not refined (--refine "
                      "does all the same)", name, getattr(params, name))  # fmt: skip
-        if result.params.centre and result.shifts_px is not None:
-            warn_about_origins(getattr(stack, "known_shifts_px", None), result.shifts_px, prepared.where)
+        if result.params.centre and result.shifts_px is not None and not prepared.reversed:
+            known = getattr(stack, "known_shifts_px", None)
+            if not warn_about_origins(known, result.shifts_px, prepared.where):
+                found = result.shifts_px - (0 if known is None else known)
+                warn_about_reach(found, _reach_px(prepared), result.junk, prepared.where)
         return in_units_of_input(result, exponent) if exponent else result
 
 
@@ -106,28 +111,10 @@ def _budget(prepared: Preparation) -> Budget:
     return predict(stack.n_particles, stack.box_size, prepared.params, has_ctf=stack.ctf is not None, support=support)
 
 
-def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where: str = "") -> bool:
-    """Warn (MfvdmWarning) and return True when the shifts found take back more than TAKEN_BACK of the known ones.
-
-    ``known_px`` (n, 2) are those of the input, ``found_px`` (n, 2) all in all. Measured with shifts of 1 to 2 px (rms),
-    their share that was taken back: none where right, .2 with errors of 1 px, 1.1 to 1.8 with the wrong sign.
-
-    >>> import numpy as np
-    >>> known = np.array([[2.0, 0.0], [0.0, -1.0]])
-    >>> warn_about_origins(known, known + 0.1)
-    False
-    """
-    if known_px is None or not known_px.any():
-        return False
-    share = float(((known_px - found_px) * known_px).sum() / (known_px**2).sum())
-    if share > TAKEN_BACK:
-        warnings.warn(
-            f"{where}{share:.0%} of the origins that the input gives are taken back by what is found in the images: "
-            "check their signs (a particle that stands at +x has a negative rlnOriginX), or leave them out",
-            MfvdmWarning,
-            stacklevel=2,
-        )
-    return share > TAKEN_BACK
+def _reach_px(prepared: Preparation) -> float:
+    """How far from the centre particles are looked for at once, in px of the images."""
+    finest = min(prepared.basis.bandlimit, LARGEST_ARGUMENT / (2 * np.pi * prepared.basis.radius_px))
+    return float(REACH / (finest * prepared.scale))
 
 
 def check_stack(stack: ImageStack, params: DenoiseParams) -> None:

@@ -37,8 +37,9 @@ from .imaging.noise import (
     relative_power,
     whiten_images,
 )
+from .imaging.origins import warn_if_reversed
 from .imaging.resample import resample_images, working_box
-from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_inverted
+from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_even, warn_if_inverted
 from .params import DenoiseParams
 from .progress import StageTimes
 from .records import (
@@ -68,6 +69,7 @@ class Preparation:
         self.keep = True  # the coefficients of all particles in memory
         self.ctf = stack.ctf if params.ctf else None
         self.shifts_px: FloatArray | None = getattr(stack, "known_shifts_px", None)
+        self.reversed = False  # the signs of these
         self.noise, self.support = self.look()
         self.basis = self.make_basis()
 
@@ -83,9 +85,12 @@ class Preparation:
         if self.params.method != "cwf":  # which has no other defence against junk than to take it for noise
             alike = like_the_others(sample, noise, radius, self.threads)
             if not alike.all():
-                sample = sample[alike]
+                rows, sample = rows[alike], sample[alike]
                 noise = estimate_noise(sample)
         warn_if_inverted(sample, noise, radius)
+        if self.shifts_px is not None:
+            known = self.shifts_px[rows]
+            self.reversed = warn_if_reversed(sample, known, radius, noise.mean, self.where, self.threads)
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):
@@ -98,6 +103,11 @@ class Preparation:
             bandlimit = estimate_bandlimit(sample, seen, self.threads)
         self.progress("noise and support", 1, 1)
         return noise, DiskSupport(radius, bandlimit)
+
+    def holds_particles(self) -> bool:
+        """Whether the middle of the images stands out; warns where it does not."""
+        sample = self.stack.read(sample_rows(self.stack))
+        return not warn_if_even(sample, self.noise, self.support, self.where, self.threads)
 
     def make_basis(self) -> SteerableBasis:
         """The steerable basis, on a coarser grid when the box is large and the bandlimit low."""

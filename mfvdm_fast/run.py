@@ -16,6 +16,7 @@ from .centring import (
     make_scene,
     stand_off_centre,
 )
+from .doubts import warn_about_junk
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
 from .params import DenoiseParams, settle
@@ -35,6 +36,7 @@ from .restore.score import (
     junk_below,
     other_signals,
     score_particles,
+    stands_out,
     trust_in,
     warn_if_noise,
 )
@@ -44,6 +46,7 @@ from .result import DenoiseResult
 from .stages import RESTORATION, Stages
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
+SURE = 20.0  # log odds of a particle, that one image in ten of coloured noise does not reach
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
 # restorations are alike; farther ones blur more than they average.
@@ -159,6 +162,13 @@ class Run(Stages):
             energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
         return score_particles(presence, energies, part, others, first)
 
+    def doubt(self) -> None:
+        """Warn where there may be no particles, or more junk than is told."""
+        if self.presence is None or self.score is None or warn_if_noise(self.presence.average, self.prepared.where):
+            return
+        if stands_out(self.presence.average, SURE) or self.prepared.holds_particles():
+            warn_about_junk(self.score < (self.junk_below or JUNK_BELOW), self.prepared.where)
+
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
 
@@ -184,8 +194,7 @@ class Run(Stages):
                     if self.asked.n_matchings is None:
                         self.params = replace(self.params, n_matchings=2)
             templates, sweep = None, sweep + 1
-        if self.presence is not None:
-            warn_if_noise(self.presence.average, self.prepared.where)
+        self.doubt()
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         near = table if self.score is None else table.nearest(count)
         graph = self.graph(near, trust)

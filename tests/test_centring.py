@@ -7,6 +7,8 @@ import pytest
 
 from mfvdm_fast import ParticleStack, centring, denoise, preset
 from mfvdm_fast.centring import find_lost, make_scene
+from mfvdm_fast.doubts import warn_about_reach
+from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.imaging.fourier_shift import shift_images
 from mfvdm_fast.params import settle_size
 from mfvdm_fast.prepare import Preparation
@@ -83,6 +85,20 @@ def test_what_the_input_knows_is_kept_and_the_rest_found(found: DenoiseResult, m
     result = denoise(stack, preset(n_neighbors=20), threads=2)
     error = shifts_of(result) - moved.shifts_px
     assert error.std() < 0.4 * STD
+
+
+def test_shifts_that_reach_as_far_as_is_searched_are_warned_about() -> None:
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(0, 1.7, (1000, 2))
+    assert not warn_about_reach(shifts, 4.4)
+    shifts[:300] = 5.0, -12.0
+    assert not warn_about_reach(shifts, 4.4, np.arange(1000) < 300)  # junk may stand anywhere
+    text = r"^a\.star: 3\d% of the particles were found more than 4\.4 px off the centre, the farthest 13\.0 px: .*gain"
+    with pytest.warns(MfvdmWarning, match=text):
+        assert warn_about_reach(shifts, 4.4, None, "a.star: ")
+    far = simulate_stack(synthetic_particle(BOX), 5.0, 300, SimulationSettings(snr=0.2, shift_std_px=2.5), seed=4)
+    with pytest.warns(MfvdmWarning, match=r"% of the particles were found more than 2\.\d px off the centre, the"):
+        denoise(far, threads=1)
 
 
 def test_too_few_particles_are_left_where_they_are() -> None:

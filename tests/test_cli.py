@@ -95,7 +95,7 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
         "SNR about 0.",
         "radius 12.5 px (50 Å)",
         "angular frequencies",
-        "8 of each particle, not refined as they agree well, so --frequencies and --eigenvectors had no effect (--refine ",
+        "8 of each particle, not refined as they agree well, so --frequencies and --eigenvectors had no effect (",
         ", matched ",
         f"written to {tmp_path / 'out'}:",
         *WRITTEN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mfvdm_fast.doubts import MUCH_JUNK, warn_about_junk
 from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_images
@@ -42,6 +43,27 @@ def test_a_stack_of_noise_is_warned_about() -> None:
         found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
     assert found.junk is not None
     assert found.junk.mean() > 0.5
+
+
+def test_a_stack_of_coloured_noise_is_warned_about() -> None:
+    """Its lumps are alike: many images are likelier particles than noise."""
+    f = np.hypot(np.fft.fftfreq(BOX)[:, None], np.fft.rfftfreq(BOX)[None, :])
+    white = np.random.default_rng(1).normal(size=(500, BOX, BOX))
+    images = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(1 + 20 * np.exp(-((f / 0.1) ** 2))), s=(BOX, BOX))
+    with pytest.warns(MfvdmWarning, match=r"^the middle of the images holds no more than their corners do, so what is"):
+        found = denoise(ParticleStack.from_array(images.astype(np.float32), PIXEL_SIZE), threads=1)
+    assert found.whitened
+    assert found.log_likelihood is not None
+
+
+def test_much_junk_is_warned_about() -> None:
+    assert not warn_about_junk(np.arange(100) < MUCH_JUNK * 100)
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: 60% of the images are likely no .*: leave out images of low"):
+        assert warn_about_junk(np.arange(100) < 60, "a.star: ")
+    settings = SimulationSettings(snr=0.1, junk_fraction=0.7)
+    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
+    with pytest.warns(MfvdmWarning, match=r"of the images are likely no good particles \(mfvdmJunk\), and where so"):
+        denoise(noisy, preset(centre=False), threads=1)
 
 
 def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 
 from mfvdm_fast import denoise, preset, simulate_stack, synthetic_particle
+from mfvdm_fast.doubts import warn_about_origins
 from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
 from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.imaging.origins import CERTAIN, GROUPS, measure_signs, warn_if_reversed
 from mfvdm_fast.io.centred_star import write_centred_star
 from mfvdm_fast.io.denoised_star import write_denoised_star
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import ParticleStack, open_stack
 from mfvdm_fast.io.star import read_star
-from mfvdm_fast.pipeline import warn_about_origins
 from mfvdm_fast.simulate import SimulationSettings
 
 from .conftest import shared_data
 from .reference.io import star_text, write_mrc
+from .reference.shifts import reference_signs
 
 PIXEL_SIZE = 1.5
 
@@ -227,9 +229,33 @@ def test_origins_that_the_images_take_back_are_warned_about() -> None:
             assert warn_about_origins(wrong, true, "a.star: ")
 
 
-def test_origins_of_the_wrong_sign_are_warned_about() -> None:
+@pytest.mark.parametrize("spread", [1.0, 3.0, 6.0])
+def test_the_sign_of_origins_is_seen_whatever_their_size(spread: float) -> None:
+    settings = SimulationSettings(snr=0.1, shift_std_px=spread)
+    simulated = simulate_stack(synthetic_particle(48), 5.0, 500, settings, seed=1)
+    images, true = simulated.read(np.arange(500)), simulated.shifts_px
+    rng = np.random.default_rng(0)
+    assert not warn_if_reversed(images, true, 20.0)
+    assert measure_signs(images, true, 20.0) > CERTAIN
+    assert abs(measure_signs(images, rng.permutation(true), 20.0)) < CERTAIN
+    assert measure_signs(images, true + rng.normal(size=true.shape), 20.0) > 0
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: the origins that the input gives have the wrong sign: moved the"):
+        assert warn_if_reversed(images, -true, 20.0, where="a.star: ")
+
+
+def test_the_measure_of_signs_is_that_of_its_definition(rng: np.random.Generator) -> None:
+    images = (rng.normal(size=(70, 12, 12)) + 5).astype(np.float32)
+    shifts = rng.normal(0, 2, (70, 2))
+    found = measure_signs(images, shifts, 4.5, 5.0)
+    assert found == pytest.approx(reference_signs(images - 5.0, shifts, 4.5, GROUPS), rel=1e-3)
+    assert found == measure_signs(images, shifts, 4.5, 5.0, threads=2) == -measure_signs(images, -shifts, 4.5, 5.0)
+    assert measure_signs(images[:31], shifts[:31], 4.5) == 0  # too few to tell
+
+
+def test_origins_of_the_wrong_sign_are_warned_about_once() -> None:
     simulated = simulate_stack(synthetic_particle(33), 4.0, 500, SimulationSettings(snr=0.2, shift_std_px=1.0))
     stack = ParticleStack.from_array(simulated.read(np.arange(500)), 4.0, simulated.ctf)
     stack.known_shifts_px = -simulated.shifts_px
-    with pytest.warns(MfvdmWarning, match=r"^1\d\d% of the origins .*: check their signs \(a particle that stands"):
+    with pytest.warns(MfvdmWarning, match=r"^the origins that the input gives have the wrong sign") as told:
         denoise(stack, preset(n_matchings=1), threads=1)
+    assert len(told) == 1

@@ -14,12 +14,15 @@ from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.imaging import support
 from mfvdm_fast.imaging.noise import estimate_noise, radii_px
 from mfvdm_fast.imaging.support import (
+    STANDS_OUT,
     estimate_bandlimit,
     estimate_radius,
     estimate_support,
+    measure_centre,
+    warn_if_even,
     warn_if_inverted,
 )
-from mfvdm_fast.records import NoiseModel
+from mfvdm_fast.records import DiskSupport, NoiseModel
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
@@ -126,6 +129,35 @@ def test_inverted_particles_are_told() -> None:
         assert not warn_if_inverted(images, noise, 14.0)
     with pytest.warns(MfvdmWarning, match=r"darker than their background: .* run again with --invert \(invert=True\)"):
         assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0)
+
+
+@pytest.mark.parametrize("falloff", [1.0, 20.0])
+def test_the_middle_stands_out_where_there_are_particles_alone(falloff: float) -> None:
+    settings = SimulationSettings(snr=0.02, noise_falloff=falloff)
+    stack = simulate_stack(synthetic_particle(48), 5.0, 500, settings, seed=2)
+    rows, held = np.arange(500), DiskSupport(18.0, 0.2)
+    noise = NoiseModel(stack.noise_variance, 0.0)
+    images = stack.read(rows)
+    assert not warn_if_even(images, noise, held)
+    assert measure_centre(images, noise, held) == measure_centre(images, noise, held, threads=2)
+    assert measure_centre(images + np.float32(9), NoiseModel(noise.variance, 9.0), held) == pytest.approx(
+        measure_centre(images, noise, held), rel=1e-3
+    )
+    empty = images - stack.read_ctf(rows)
+    assert abs(measure_centre(empty, noise, held)) < STANDS_OUT
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: the middle of the images holds no more than their corners do"):
+        assert warn_if_even(empty, noise, held, "a.star: ")
+
+
+def test_the_measure_of_the_middle_is_that_of_its_definition(rng: np.random.Generator) -> None:
+    frequencies, power = np.array([0.0, 0.5]), np.array([2.0, 0.5])
+    noise, held = NoiseModel(1.0, 3.0, frequencies, power), DiskSupport(5.0, 0.3)
+    images = rng.normal(3, 1, (40, 15, 15)).astype(np.float32)
+    f = np.hypot(*np.meshgrid(np.fft.fftfreq(15), np.fft.fftfreq(15)))
+    white = np.fft.ifft2(np.fft.fft2(images - 3.0) * (f <= 0.3) / np.sqrt(np.interp(f, frequencies, power))).real
+    square, radii = white**2, np.hypot(*np.meshgrid(np.arange(15) - 7, np.arange(15) - 7))
+    more = square[:, radii <= 3.5].mean(axis=1) - square[:, radii > 7].mean(axis=1)
+    assert measure_centre(images, noise, held) == pytest.approx(more.mean() / more.std() * np.sqrt(40), rel=1e-4)
 
 
 def test_docstring_examples() -> None:

@@ -10,13 +10,15 @@ import scipy.fft
 from ..errors import MfvdmWarning
 from ..records import DiskSupport, FloatArray, Images, NoiseModel
 from ..threads import resolve_threads
-from .noise import radii_px
+from .noise import radii_px, relative_power
 
 ENERGY = 0.99
 SIGNIFICANCE = 3.0  # standard errors a ring must stand above the noise to count as signal
 # What lies below the noise of the estimate is still particle: both limits are set wider than what was seen.
 RADIUS_MARGIN = 1.15
 BANDLIMIT_MARGIN = 0.1  # cycles/px
+CENTRE = 0.7  # of the radius, in which a particle is looked for
+STANDS_OUT = 4.0  # standard errors
 
 
 def estimate_radius(images: Images, noise: NoiseModel) -> float:
@@ -127,7 +129,7 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> boo
     >>> warn_if_inverted(bright.astype(np.float32), NoiseModel(0.01, 0.0), 6.0)
     False
     """
-    inside = radii_px(images.shape[-1]) <= 0.7 * radius_px
+    inside = radii_px(images.shape[-1]) <= CENTRE * radius_px
     means = images[:, inside].mean(axis=1, dtype=np.float64) - noise.mean
     error = np.sqrt(noise.variance / (np.count_nonzero(inside) * len(images)))
     inverted = bool(means.mean() < -5 * error)
@@ -139,3 +141,63 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> boo
             stacklevel=2,
         )
     return inverted
+
+
+def measure_centre(images: Images, noise: NoiseModel, support: DiskSupport, threads: int | None = None) -> float:
+    """How much more power the middle of the images has than their corners, in standard errors.
+
+    The mean square of each image, whitened and without what lies above the bandlimit, within CENTRE radii less that
+    outside the largest circle of the box; the mean of all images over its error. Noise of any spectrum has the same
+    power everywhere: what it gives is normal, of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    images : (b, L, L) float32; a sample of the stack.
+    noise : background, and the spectrum if it is not white.
+    support : radius and bandlimit in px and cycles/px of these images.
+    threads : the result does not depend on it.
+
+    Examples
+    --------
+    >>> images = np.random.default_rng(0).normal(size=(200, 33, 33)).astype(np.float32)
+    >>> round(abs(measure_centre(images, NoiseModel(1.0, 0.0), DiskSupport(10.0, 0.3))) / 10)
+    0
+    >>> round(measure_centre(images + (radii_px(33) < 6), NoiseModel(1.0, 0.0), DiskSupport(10.0, 0.3)) / 10) > 5
+    True
+    """
+    box_size, radii = images.shape[-1], radii_px(images.shape[-1])
+    middle, corners = radii <= CENTRE * support.radius_px, radii > box_size // 2
+    f = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
+    transfer = ((f <= support.bandlimit) / np.sqrt(relative_power(noise, f))).astype(np.float32)
+    more = np.empty(len(images))
+    for start in range(0, len(images), 256):
+        rows = slice(start, start + 256)
+        spectra = scipy.fft.rfft2(images[rows] - np.float32(noise.mean), workers=resolve_threads(threads))
+        square = np.square(scipy.fft.irfft2(spectra * transfer, s=images.shape[1:]), dtype=np.float64)
+        more[rows] = square[:, middle].mean(axis=1) - square[:, corners].mean(axis=1)
+    error = more.std() / np.sqrt(len(more))
+    return float(more.mean() / error) if error > 0 else 0.0
+
+
+def warn_if_even(
+    images: Images, noise: NoiseModel, support: DiskSupport, where: str = "", threads: int | None = None
+) -> bool:
+    """Warn (MfvdmWarning) and return True when the middle of the images does not stand out: :func:`measure_centre`.
+
+    Measured in 64 px: -2.7 to 1.2 in stacks of 500 and 2,000 images of noise with eight spectra; with particles at SNR
+    .01, 17 in 300 images (white noise), 11 (power falling by 4) and 7 (by 20); 14 at SNR .005 in 2,000 (by 4).
+    ``where`` begins the message.
+
+    >>> images = np.random.default_rng(0).normal(size=(200, 33, 33)).astype(np.float32) + 2 * (radii_px(33) < 6)
+    >>> warn_if_even(images, NoiseModel(1.0, 0.0), DiskSupport(10.0, 0.3))
+    False
+    """
+    even = measure_centre(images, noise, support, threads) < STANDS_OUT
+    if even:
+        warnings.warn(
+            f"{where}the middle of the images holds no more than their corners do, so what is restored may be noise: "
+            "check that the images hold particles and are not scaled or masked one by one, or use more particles",
+            MfvdmWarning,
+            stacklevel=2,
+        )
+    return even

@@ -24,3 +24,23 @@ def reference_common_amplitudes(amplitudes: np.ndarray, variance: float, whole: 
         share = variance / np.mean([a**2 for a in amplitudes[first : first + band]])
         out[i] = amplitudes[i] * (1 - share) if share < 1 else 0.0
     return out
+
+
+def reference_signs(images: np.ndarray, shifts: np.ndarray, radius: float, groups: int) -> float:
+    """Energy that group means of images have in common moved back, less moved on, over its jackknife error."""
+    line = np.arange(images.shape[1]) - images.shape[1] // 2
+    within = np.hypot(line[:, None], line[None, :]) <= radius
+    member = np.arange(len(images)) * groups // len(images)
+
+    def gain(chosen: list[int]) -> float:
+        total = 0.0
+        for sign in (1, -1):
+            moved = np.array([reference_shift(image, *shift) for image, shift in zip(images, sign * shifts, strict=True)])
+            sums = [moved[member == g].sum(axis=0)[within] for g in chosen]
+            products = [a @ b for i, a in enumerate(sums) for j, b in enumerate(sums) if i != j]
+            total += sign * float(np.mean(products))
+        return total
+
+    every = list(range(groups))
+    left_out = np.array([gain([g for g in every if g != left]) for left in every])
+    return gain(every) / float(np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum()))
