@@ -35,7 +35,7 @@ def reference_signs(images: np.ndarray, shifts: np.ndarray, radius: float, group
     def gain(chosen: list[int]) -> float:
         total = 0.0
         for sign in (1, -1):
-            moved = np.array([reference_shift(image, *shift) for image, shift in zip(images, sign * shifts, strict=True)])
+            moved = np.array([reference_shift(image, *(sign * s)) for image, s in zip(images, shifts, strict=True)])
             sums = [moved[member == g].sum(axis=0)[within] for g in chosen]
             products = [a @ b for i, a in enumerate(sums) for j, b in enumerate(sums) if i != j]
             total += sign * float(np.mean(products))
