@@ -89,6 +89,30 @@ def test_what_cannot_run_is_left_out(paper: dict[str, Any], tmp_path: Path, caps
         run(paper, tmp_path, "--cells", "A_05", "--methods", "cwf")
 
 
+def test_every_method_is_in_the_legend(
+    paper: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every method has lists of neighbours, which the first panel shows."""
+    curve = {"frequency": [0.01, 0.02], "frc": [0.9, 0.5]}
+    both = {"lists": curve, "restored": curve}
+    shown = []
+
+    def plot(path: Path, n_rows: int, n_columns: int, draw: Any) -> None:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        import matplotlib.pyplot as plt
+
+        figure, panels = plt.subplots(n_rows, n_columns, squeeze=False)
+        draw(panels)
+        shown.extend(text.get_text() for text in panels[0][0].get_legend().get_texts())
+        plt.close(figure)
+
+    monkeypatch.setattr(paper["tables"], "_plot", plot)
+    paper["tables"].half_figure({"halves": {"paper": [both], "cwf": [{"restored": curve}]}}, tmp_path)
+    assert shown == [paper["methods"].METHODS[name][0] for name in ("cwf", "paper")]
+
+
 def test_spread(paper: dict[str, Any]) -> None:
     spread = paper["tables"].spread
     assert [spread(values, 1) for values in ([], [2.0], [1.0, 2.0, 4.0])] == ["", "2.0", "2.3 ± 1.5"]

@@ -208,7 +208,10 @@ def half_figure(stacks: dict[str, dict[str, list[dict[str, Any]]]], target: Path
                         axis.plot(found[0]["frequency"], mean, f"C{colour % 10}", label=HALF_TITLES[method])
                 axis.set(xlabel="1/Å", ylabel="correlation", title=f"{name}: {kind}")
                 axis.set_visible(bool(axis.lines))
-            row[0].legend(fontsize="x-small")
+            # All methods of the row: not every one is in its first panel.
+            lines = {line.get_label(): line for axis in row for line in axis.lines}
+            in_order = [lines[title] for title in HALF_TITLES.values() if title in lines]
+            row[0].legend(handles=in_order, fontsize="x-small")
 
     _plot(target / "halves.png", len(stacks), len(kinds), draw)
     return ["![correlation of two halves](halves.png)", ""]
