@@ -95,7 +95,7 @@ def test_every_method_is_in_the_legend(
     """Not every method has lists of neighbours, which the first panel shows."""
     curve = {"frequency": [0.01, 0.02], "frc": [0.9, 0.5]}
     both = {"lists": curve, "restored": curve}
-    shown = []
+    shown: list[str] = []
 
     def plot(path: Path, n_rows: int, n_columns: int, draw: Any) -> None:
         import matplotlib as mpl

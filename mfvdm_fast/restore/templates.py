@@ -84,9 +84,8 @@ class Templates:
     def coefficients(self, rows: IndexArray) -> Coefficients:
         """Templates of the particles ``rows`` (b,), none of which had a part in its own: (b, P) complex64."""
         out = np.zeros((len(rows), int(self.offsets[-1])), np.complex64)
-        for fits, chosen in zip(self.fits, (self.half[rows], ~self.half[rows]), strict=True):
-            for k, fit in enumerate(fits):
-                out[chosen, self.offsets[k] : self.offsets[k + 1]] = fit.deviations[rows[chosen]] + fit.mean
+        for k in range(self.k_max + 1):
+            out[:, self.offsets[k] : self.offsets[k + 1]] = self.frequency(k, rows)
         return out
 
     @property
@@ -100,10 +99,10 @@ class Templates:
             out[:, self.offsets[k] : self.offsets[k + 1]] = fit.deviations + fit.mean
         return out
 
-    def frequency(self, k: int) -> Coefficients:
-        """Templates of all particles at one angular frequency, none of which had a part in its own: (n, p)."""
-        first, second = (fits[k].deviations + fits[k].mean.astype(np.float32) for fits in self.fits)
-        return np.where(self.half[:, None], first, second)
+    def frequency(self, k: int, rows: IndexArray | slice = slice(None)) -> Coefficients:
+        """The same at one angular frequency, of all particles without ``rows``: (b, p) complex64."""
+        first, second = (fits[k].deviations[rows] + fits[k].mean.astype(np.float32) for fits in self.fits)
+        return np.where(self.half[rows, None], first, second)
 
     def features(
         self, coefs: SteerableCoefficients, seen: Observation, particles: IndexArray | None = None
