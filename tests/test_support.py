@@ -131,6 +131,13 @@ def test_inverted_particles_are_told() -> None:
         assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0)
 
 
+def test_noise_that_is_alike_from_pixel_to_pixel_is_not_taken_for_inverted_particles() -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(200, 33, 33)) + rng.normal(size=(200, 1, 1))).astype(np.float32)
+    images -= np.float32(images.mean() + 0.15)  # two standard errors of the mean
+    assert not warn_if_inverted(images, NoiseModel(2.0, 0.0), 14.0)
+
+
 @pytest.mark.parametrize("falloff", [1.0, 20.0])
 def test_the_middle_stands_out_where_there_are_particles_alone(falloff: float) -> None:
     settings = SimulationSettings(snr=0.02, noise_falloff=falloff)

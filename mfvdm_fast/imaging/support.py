@@ -131,7 +131,8 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> boo
     """
     inside = radii_px(images.shape[-1]) <= CENTRE * radius_px
     means = images[:, inside].mean(axis=1, dtype=np.float64) - noise.mean
-    error = np.sqrt(noise.variance / (np.count_nonzero(inside) * len(images)))
+    white = np.sqrt(noise.variance / np.count_nonzero(inside))  # neighbouring pixels of other noise are alike
+    error = max(white, float(means.std())) / np.sqrt(len(images))
     inverted = bool(means.mean() < -5 * error)
     if inverted:
         warnings.warn(
