@@ -51,7 +51,7 @@ def measure_signs(
     shifts, box_size = check_shifts(shifts_px, len(images)), images.shape[-1]
     if len(images) < 2 * GROUPS:
         return 0.0
-    sums = np.zeros((2, GROUPS, box_size, box_size // 2 + 1), np.complex128)
+    sums = np.zeros((2, GROUPS, box_size, box_size // 2 + 1), np.complex64)
     group = np.arange(len(images)) * GROUPS // len(images)
     for start in range(0, len(images), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -60,15 +60,19 @@ def measure_signs(
             moved = spectra.copy()
             shift_transforms(moved, sign * shifts[rows])
             np.add.at(side, group[rows], moved)
-    within = radii_px(box_size) <= radius_px
-    means = scipy.fft.irfft2(sums, s=images.shape[1:])[:, :, within]
-    own = np.square(means).sum(axis=2)  # (2, GROUPS)
-    total = means.sum(axis=1, keepdims=True)
-    with_all = np.square(total).sum(axis=2)[:, 0] - own.sum(axis=1)
-    without = np.square(total - means).sum(axis=2) - (own.sum(axis=1, keepdims=True) - own)
-    left_out = (without[0] - without[1]) * GROUPS / (GROUPS - 2)  # of the pairs of groups that many are left
-    error = np.sqrt((GROUPS - 1) / GROUPS * np.square(left_out - left_out.mean()).sum())
-    return float((with_all[0] - with_all[1]) / error) if error > 0 else 0.0
+    back, on = (_in_common(scipy.fft.irfft2(side, s=images.shape[1:]), radius_px) for side in sums)
+    more = back - on
+    error = np.sqrt((GROUPS - 1) / GROUPS * np.square(more[1:] - more[1:].mean()).sum())
+    return float(more[0] / error) if error > 0 else 0.0
+
+
+def _in_common(groups: Images, radius_px: float) -> FloatArray:
+    """Mean product of two of the ``groups`` (g, L, L) within a circle: of all, then without each of them, (1 + g,)."""
+    means = groups[:, radii_px(groups.shape[-1]) <= radius_px].astype(np.float64)
+    own, total, count = np.square(means).sum(axis=1), means.sum(axis=0), len(means)
+    of_all = (total @ total - own.sum()) / (count * (count - 1))
+    without = [(np.square(total - mean).sum() - own.sum() + one) for mean, one in zip(means, own, strict=True)]
+    return np.array([of_all, *(np.array(without) / ((count - 1) * (count - 2)))])
 
 
 def warn_if_reversed(
