@@ -20,6 +20,8 @@ from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_sta
 from mfvdm_fast.synthetic import synthetic_particle
 
 N, BOX, STD = 900, 33, 1.2
+# In so small a box shifts of this size reach as far as is searched, which is warned about.
+pytestmark = pytest.mark.filterwarnings("ignore:.*of the particles were found more than:mfvdm_fast.errors.MfvdmWarning")
 
 
 @pytest.fixture(scope="module")
