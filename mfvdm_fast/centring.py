@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .basis.gradient import gradient
-from .graph.common_shift import common_shift
+from .graph.common_shift import CommonMoves
 from .graph.eigenbasis import solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
 from .imaging.fourier_shift import shift_images
@@ -23,6 +23,7 @@ from .neighbors.match import match_neighbors
 from .params import CENTRED_FROM
 from .prepare import Preparation
 from .records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
+from .restore.common_lines import bring_back, central_lines, match_lines
 from .restore.places import mean_places
 from .restore.shifted_references import (
     ReferenceFeatures,
@@ -46,9 +47,12 @@ N_MATCHES = 50  # of each reference with others, and of each particle with refer
 TEMPERATURE = 10.0  # log likelihoods are divided by it: the references' views are not the particle's
 ROWS = 8192  # particles matched at once
 NEAR = 0.075  # wavelengths: what shifts may still be off, in each coordinate, when templates are followed
-COMMON_EIGENVECTORS = 200
+MOST_COMMON_MODES, PARTICLES_PER_MODE = 120, 20
+LINE_ROUNDS = 2  # of finding the lines that templates share, and where the templates stand
+LINE_STEP, COARSEST_OF_LINES = 0.75, 0.3  # of 1 / (2 R): between frequencies; of the finest, the coarsest of them
 LOST = 0.03  # of the particles, those that match nothing well, are looked for again at all places
-LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 10_000
+MANY_LOST = 0.1  # of these, found elsewhere, for which as many more are looked for
+LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 2000
 LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 
 
@@ -177,21 +181,40 @@ def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[
 
     A few references, compared coarsely, take some particles to a wrong view and place from which small moves do not
     lead away. They match nothing well. Those of least ``log_likelihood`` (n,) are moved to all places and compared in
-    all detail with the templates of many others, of which they may match one much better than those that they match.
+    all detail with the templates of many others, of which they may match one much better than those that they match;
+    then the next, for as long as there are such particles among them.
     """
-    prepared, n = scene.prepared, scene.coefs.n_particles
+    n = scene.coefs.n_particles
     others = np.sort(np.random.default_rng(seed).permutation(n)[:TEMPLATES_OF_LOST])
-    lost = np.sort(np.argsort(log_likelihood, kind="stable")[: int(np.ceil(LOST * n))])
-    known = np.zeros((n, 2)) if prepared.shifts_px is None else prepared.shifts_px * prepared.scale
+    order, size = np.argsort(log_likelihood, kind="stable"), int(np.ceil(LOST * n))
+    lost, places = np.zeros(0, np.int64), np.zeros((0, 2))
+    for start in range(0, n, size):
+        some = np.sort(order[start : start + size])
+        elsewhere, where = _find_elsewhere(scene, some, others)
+        lost, places = np.concatenate([lost, some[elsewhere]]), np.concatenate([places, where])
+        if len(elsewhere) < MANY_LOST * len(some):
+            break
+    ascending = np.argsort(lost)
+    return lost[ascending], places[ascending] / scene.prepared.scale
+
+
+def _find_elsewhere(scene: Scene, particles: IndexArray, others: IndexArray) -> tuple[IndexArray, FloatArray]:
+    """Which of ``particles`` match one of ``others`` much better at another place, and (r, 2) px, that place."""
+    prepared, places = scene.prepared, scene.places
+    known = np.zeros((scene.coefs.n_particles, 2))
+    if prepared.shifts_px is not None:
+        known = prepared.shifts_px * prepared.scale
     variance = max(0.5 * float((known**2).sum(axis=1).mean()), (FIRST_SPREAD * scene.wavelength) ** 2)
-    scores = np.empty((len(lost), len(scene.places)))
-    for start in range(0, len(lost), LOST_AT_ONCE):
-        rows = lost[start : start + LOST_AT_ONCE]
-        scores[start : start + LOST_AT_ONCE] = _score_places(scene, rows, others)
-    scores -= ((known[lost, None] + scene.places) ** 2).sum(axis=-1) / (2 * variance)
-    here = int(np.flatnonzero((scene.places == 0).all(axis=1))[0])
+    scores = np.concatenate(
+        [
+            _score_places(scene, particles[start : start + LOST_AT_ONCE], others)
+            for start in range(0, len(particles), LOST_AT_ONCE)
+        ]
+    )
+    scores -= ((known[particles, None] + places) ** 2).sum(axis=-1) / (2 * variance)
+    here = int(np.flatnonzero((places == 0).all(axis=1))[0])
     elsewhere = np.flatnonzero(scores.max(axis=1) - scores[:, here] > LEAST_GAIN)
-    return lost[elsewhere], scene.places[scores[elsewhere].argmax(axis=1)] / prepared.scale
+    return elsewhere, places[scores[elsewhere].argmax(axis=1)]
 
 
 def _score_places(scene: Scene, particles: IndexArray, others: IndexArray) -> FloatArray:
@@ -234,5 +257,24 @@ def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> Float
     known = getattr(prepared.stack, "known_shifts_px", None)
     off = shifts + (0 if prepared.shifts_px is None else prepared.shifts_px) - (0 if known is None else known)
     graph = build_frequency_graph(table, threads=threads)
-    unit = solve_eigenbasis(graph, 1, min(COMMON_EIGENVECTORS, n), seed=seed, threads=threads)
-    return shifts - common_shift(off, unit, graph.degrees)
+    n_modes = min(MOST_COMMON_MODES, max(3, n // PARTICLES_PER_MODE))
+    unit = solve_eigenbasis(graph, 1, n_modes, seed=seed, threads=threads)
+    common = CommonMoves.against(off * prepared.scale, unit, graph.degrees)
+    return shifts + _places_of_views(scene, common, seed) / prepared.scale
+
+
+def _places_of_views(scene: Scene, common: CommonMoves, seed: int) -> FloatArray:
+    """(n, 2) px: where the templates of each view stand, so that all are projections of one object at one place."""
+    basis, finest = scene.prepared.basis, 1 / scene.wavelength
+    rows = np.random.default_rng(seed).permutation(scene.coefs.n_particles)[:N_REFERENCES]
+    step = LINE_STEP / (2 * basis.radius_px)
+    frequencies = np.arange(np.ceil(COARSEST_OF_LINES * finest / step), finest / step) * step
+    lines = central_lines(basis.evaluate(scene.templates.coefficients(rows), scene.threads), frequencies)
+    amplitudes = np.zeros(len(common.expected))
+    for _ in range(LINE_ROUNDS):
+        near = bring_back(lines, frequencies, common.places(amplitudes)[rows])
+        found = match_lines(near, frequencies, threads=scene.threads)
+        design = common.along(rows[found.first], found.along_first)
+        design -= common.along(rows[found.second], found.along_second)
+        amplitudes = common.fit(design, found.offsets + design @ amplitudes, amplitudes)
+    return common.places(amplitudes)

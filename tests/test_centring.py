@@ -144,6 +144,10 @@ def test_lost_particles_are_found_elsewhere(moved: SimulatedStack, monkeypatch: 
     in_pieces = find_lost(scene, run.presence.log_likelihood)
     np.testing.assert_array_equal(in_pieces[0], found)
     np.testing.assert_array_equal(in_pieces[1], places)
+    monkeypatch.setattr(centring, "LOST", 0.05)
+    in_groups = find_lost(scene, run.presence.log_likelihood)[0]
+    assert len(in_groups) > 0
+    assert np.isin(in_groups, found).all()
     monkeypatch.setattr(centring, "LOST", 0.03)
     likely = np.where(np.isin(np.arange(N), lost), 0.0, 100.0)
     np.testing.assert_array_equal(np.intersect1d(find_lost(scene, likely)[0], found), np.intersect1d(found, lost))

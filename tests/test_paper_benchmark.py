@@ -89,9 +89,7 @@ def test_what_cannot_run_is_left_out(paper: dict[str, Any], tmp_path: Path, caps
         run(paper, tmp_path, "--cells", "A_05", "--methods", "cwf")
 
 
-def test_every_method_is_in_the_legend(
-    paper: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_method_is_in_the_legend(paper: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not every method has lists of neighbours, which the first panel shows."""
     curve = {"frequency": [0.01, 0.02], "frc": [0.9, 0.5]}
     both = {"lists": curve, "restored": curve}

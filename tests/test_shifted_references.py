@@ -1,4 +1,4 @@
-"""Finding a particle among references that are turned, mirrored and moved; and taking the views' part out of shifts."""
+"""Finding a particle among references that are turned, mirrored and moved."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import pytest
 
 from mfvdm_fast.basis.disk_harmonics import DiskHarmonics
 from mfvdm_fast.errors import InputError
-from mfvdm_fast.graph.common_shift import BAND, WHOLE, common_shift
-from mfvdm_fast.graph.eigenbasis import solve_eigenbasis
-from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.imaging.fourier_shift import shift_images
-from mfvdm_fast.metrics import pair_truth
-from mfvdm_fast.records import Eigenbasis, FloatArray, FrequencyGraph, Images, NeighborTable, SteerableCoefficients
+from mfvdm_fast.records import Images, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.shifted_references import reference_features, shift_grid, synchronize_shifts, turns
 from mfvdm_fast.restore.wiener import describe_observation
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
 from .reference.distance import rotation_scores
-from .reference.shifts import reference_common_amplitudes
 
 
 def test_grid_is_round_symmetric_and_holds_the_centre() -> None:
@@ -142,56 +137,6 @@ def test_references_that_match_only_themselves_stay() -> None:
     assert not synchronize_shifts(NeighborTable(np.array([[0], [1], [5]]), plain, zero, zero), places).any()
 
 
-def view_graph(n: int, k: int) -> tuple[FrequencyGraph, FloatArray]:
-    """The graph of the nearest views, with true angles, and the rotations."""
-    stack = simulate_stack(synthetic_particle(16), 4.0, n, seed=1)
-    rotations = stack.rotations
-    directions = stack.viewing_directions
-    indices = np.argsort(-(directions @ directions.T), axis=1)[:, 1 : k + 1]
-    mirrored = np.zeros((n, k), bool)
-    _, angles = pair_truth(rotations, np.repeat(np.arange(n), k), indices.ravel(), mirrored.ravel())
-    return build_frequency_graph(NeighborTable(indices, mirrored, angles.reshape(n, k), np.ones((n, k)))), rotations
-
-
-def test_a_move_of_the_origin_is_common_and_noise_is_not(rng: np.random.Generator) -> None:
-    n = 800
-    graph, rotations = view_graph(n, 20)
-    basis = solve_eigenbasis(graph, 1, 15)
-    move = np.einsum("nab,a->nb", rotations, [1.5, -0.7, 0.4])[:, :2]
-    assert move.std() > 0.9
-    assert (common_shift(move, basis, graph.degrees) - move).std() < 0.1
-    noise = rng.standard_normal((n, 2))
-    assert common_shift(noise, basis, graph.degrees).std() < 0.2
-    both = common_shift(move + noise, basis, graph.degrees)
-    np.testing.assert_allclose(
-        both, common_shift(move, basis, graph.degrees) + common_shift(noise, basis, graph.degrees), atol=1e-9
-    )
-
-
-def test_of_finer_eigenvectors_only_what_noise_does_not_explain_is_common(rng: np.random.Generator) -> None:
-    n = 800
-    graph, _ = view_graph(n, 20)
-    basis = solve_eigenbasis(graph, 1, 60)
-    root = np.sqrt(graph.degrees)
-
-    def field(amplitudes: FloatArray) -> FloatArray:
-        smooth = basis.vectors @ amplitudes / root
-        return np.stack([smooth.real, -smooth.imag], axis=1)
-
-    amplitudes = np.zeros(60)
-    amplitudes[WHOLE : WHOLE + BAND] = rng.choice([-1, 1], BAND) * 30 * root.mean()
-    drift = field(amplitudes)
-    noise = rng.standard_normal((n, 2))
-    found = common_shift(drift + noise, basis, graph.degrees)
-    assert (found - drift).std() < 0.4 * drift.std()
-    assert common_shift(noise, basis, graph.degrees).std() < 0.22  # a share of 24 / 2n whole, hardly more of the rest
-
-    z = (drift + noise) @ [1, -1j] * root
-    own = (basis.vectors.conj() * z[:, None]).real.sum(axis=0)
-    variance = ((np.abs(z) ** 2).sum() - (own**2).sum()) / (2 * n - 60)
-    np.testing.assert_allclose(found, field(reference_common_amplitudes(own, variance, WHOLE, BAND)), atol=1e-6)
-
-
 def test_arguments_that_do_not_fit(rng: np.random.Generator) -> None:
     coefs, references, _ = case(rng)
     seen = describe_observation(coefs, 1.0)
@@ -201,8 +146,3 @@ def test_arguments_that_do_not_fit(rng: np.random.Generator) -> None:
         reference_features(coefs, seen, references[:, :5], np.zeros(5))
     with pytest.raises(InputError, match=r"got \(5, 6\) and \(4,\)"):
         reference_features(coefs, seen, references, np.zeros(4))
-    basis = Eigenbasis(2, np.ones(1), np.ones((3, 1), np.complex64), np.zeros(1), 1, "converged")
-    with pytest.raises(
-        InputError, match=r"3 shifts need an eigenbasis of k = 1 and as many particles, got k = 2 and 3"
-    ):
-        common_shift(np.zeros((3, 2)), basis, np.ones(3))

@@ -16,16 +16,6 @@ def reference_shift(image: np.ndarray, x: float, y: float) -> np.ndarray:
     return np.fft.ifft2(np.fft.fft2(image.astype(np.float64)) * ramp(x)[None, :] * ramp(y)[:, None]).real
 
 
-def reference_common_amplitudes(amplitudes: np.ndarray, variance: float, whole: int, band: int) -> np.ndarray:
-    """Amplitudes (m,) as they are up to ``whole``, then each band times 1 - variance / mean square, or 0."""
-    out = np.array(amplitudes, float)
-    for i in range(whole, len(out)):
-        first = whole + (i - whole) // band * band
-        share = variance / np.mean([a**2 for a in amplitudes[first : first + band]])
-        out[i] = amplitudes[i] * (1 - share) if share < 1 else 0.0
-    return out
-
-
 def reference_signs(images: np.ndarray, shifts: np.ndarray, radius: float, groups: int) -> float:
     """Energy that group means of images have in common moved back, less moved on, over its jackknife error."""
     line = np.arange(images.shape[1]) - images.shape[1] // 2
