@@ -4,7 +4,8 @@ A graph of particles that stand off the centre groups those that stand off alike
 particle's shift. So a few restorations are matched with each other, one of them moved to every place of a grid, and
 brought to a common centre (:func:`synchronize_shifts`); then every particle is matched with all of them at all places.
 Once nearly all is centred, restorations no longer follow their particle, and each image is compared with those that it
-matches, moved a little.
+matches, moved a little. Where the particles of one view stand on average is told by the lines that the view shares with
+others: all are projections of one object.
 Lengths are measured in the finest wavelength that is compared, detail of a fifth of the particle's radius.
 """
 
@@ -240,9 +241,8 @@ def _score_places(scene: Scene, particles: IndexArray, others: IndexArray) -> Fl
 def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> FloatArray:
     """(n, 2): (x, y) in px of the input from the centre at which particles stand, by the templates of ``table``.
 
-    Every image is compared, in all detail, with restorations that it had no part in, each a little moved. What
-    neighbours agree on is taken out of the sum of these shifts and those known before: it moves the whole particle, and
-    particles are off their centres at random.
+    Every image is compared, in all detail, with restorations that it had no part in, each a little moved. Neighbours
+    stand with their templates where these do: that is found for all views together, and added.
     """
     prepared, templates, threads = scene.prepared, scene.templates, scene.threads
     n = scene.coefs.n_particles
