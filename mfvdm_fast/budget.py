@@ -25,6 +25,7 @@ MATCHED_WITH = 20_000  # templates at most that a particle is compared with
 COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
 KEPT_FEATURES = 0.8  # of the coefficients that templates have
+CENTRING_MEMORY, MOVED_REFERENCES = 1.25, 30e6  # of what templates and matching need; bytes
 MOVED_IMAGES = 3712  # restored and expanded to see whether the particles stand in the centre
 USEFUL_FREQUENCIES = 0.4  # of all: those that show a signal above the noise
 
@@ -39,6 +40,7 @@ class Budget:
     output_bytes: int
     stage_bytes: dict[str, int] = field(default_factory=dict)  # alive together at the peak of each stage
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    centring_seconds: float = 0.0  # more, if particles turn out to stand off the centre
 
     def check(self, max_memory_bytes: int | None) -> None:
         """Raise ParameterError when even the thriftiest way does not fit ``max_memory_bytes``."""
@@ -54,8 +56,8 @@ class Budget:
             f"memory: about {mebibytes(self.memory_bytes)} ({mebibytes(self.least_memory_bytes)} with --max-memory)",
             f"time: about {self.cpu_seconds:.0f} CPU-seconds, once the kernels are compiled"
             + (
-                "; 6 to 10 times as long, and a quarter more memory, where particles stand off the centre"
-                if "centre" in self.stage_seconds
+                f"; {self.centring_seconds:.0f} more, and a quarter more memory, where particles stand off the centre"
+                if self.centring_seconds
                 else ""
             ),
             f"disk: {mebibytes(self.output_bytes)} of output",
@@ -144,6 +146,7 @@ def predict(
         output_bytes=int(jobs[0].stack_bytes + 2 * 25 * n_particles * jobs[0].n_neighbors),
         stage_bytes={name: int(value) for name, value in memory.items()},
         stage_seconds=seconds,
+        centring_seconds=_centring_seconds(jobs[0]) if params.centre is None and "centre" in seconds else 0.0,
     )
 
 
@@ -189,6 +192,8 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
     stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
+    if params.n_matchings and params.centre:
+        stages["centre"] = MOVED_REFERENCES + CENTRING_MEMORY * max(stages["templates"], stages["match"])
     return stages
 
 
@@ -223,11 +228,18 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         last = min(params.n_template_frequencies, job.k_max)
         if params.centre is not False:
             stages["centre"] = 0.5 + MOVED_IMAGES * job.pixels * (1.1e-11 * width + 3e-8)
+            stages["centre"] += _centring_seconds(job) if params.centre else 0.0
         stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
         stages["match"] = params.n_matchings * (4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors)
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
     stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered
     return stages
+
+
+def _centring_seconds(job: _Job) -> float:
+    """CPU-seconds of finding the centres: templates at many places, five times over, and lost particles."""
+    n = float(job.n)
+    return (8 + 6e-3 * n + 6e-7 * n * min(n, MATCHED_WITH)) * (job.n_coefs / 286) ** 0.6
 
 
 def sample_size(n_particles: int, box_size: int) -> int:

@@ -104,3 +104,21 @@ def test_matching_grows_with_the_templates_that_are_compared() -> None:
     assert MATCHED_WITH == ALL_UP_TO
     few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (20_000, 80_000))
     assert 3.9 < many / few < 4.1
+
+
+def test_centring_is_predicted_where_it_is_asked_for_and_told_where_it_may_come() -> None:
+    """Measured with --centre: 61 CPU-seconds at n = 5,000 (65 px), 153 at 10,000, 123 at 3,000 (129 px)."""
+    for n, box_size, support, seconds in (
+        (5_000, 65, DiskSupport(29.1, 0.254), 61),
+        (10_000, 65, DiskSupport(29.1, 0.254), 153),
+        (3_000, 129, DiskSupport(64.0, 0.325), 123),
+    ):
+        forced, open_, never = (
+            predict(n, box_size, preset("default", centre=centre), support=support) for centre in (True, None, False)
+        )
+        assert 0.5 < forced.cpu_seconds / seconds < 2
+        assert forced.centring_seconds == never.centring_seconds == 0
+        assert open_.centring_seconds == pytest.approx(forced.cpu_seconds - open_.cpu_seconds)
+        assert f"{open_.centring_seconds:.0f} more, and a quarter more memory" in open_.lines()[1]
+        assert not any("more, and" in line for budget in (forced, never) for line in budget.lines())
+        assert forced.stage_bytes["centre"] > 1.25 * open_.stage_bytes["templates"]
