@@ -257,7 +257,7 @@ def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> Float
     known = getattr(prepared.stack, "known_shifts_px", None)
     off = shifts + (0 if prepared.shifts_px is None else prepared.shifts_px) - (0 if known is None else known)
     graph = build_frequency_graph(table, threads=threads)
-    n_modes = min(MOST_COMMON_MODES, max(3, n // PARTICLES_PER_MODE))
+    n_modes = min(n, MOST_COMMON_MODES, max(3, n // PARTICLES_PER_MODE))
     unit = solve_eigenbasis(graph, 1, n_modes, seed=seed, threads=threads)
     common = CommonMoves.against(off * prepared.scale, unit, graph.degrees)
     return shifts + _places_of_views(scene, common, seed) / prepared.scale
