@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .basis.gradient import gradient
+from .basis.interface import SteerableBasis
 from .graph.common_shift import CommonMoves
 from .graph.eigenbasis import solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
@@ -97,12 +98,22 @@ class Scene:
         return match_neighbors(features.observed, features.references, None, n_matches, threads=self.threads)
 
 
+def finest_frequency(basis: SteerableBasis) -> float:
+    """Of those that are compared, in cycles per px of the basis' grid."""
+    return float(min(basis.bandlimit, LARGEST_ARGUMENT / (2 * np.pi * basis.radius_px)))
+
+
+def reach_px(prepared: Preparation) -> float:
+    """How far from the centre particles are looked for at once, in px of the input."""
+    return REACH / (finest_frequency(prepared.basis) * prepared.scale)
+
+
 def make_scene(
     prepared: Preparation, coefs: SteerableCoefficients, seen: Observation, templates: Templates, threads: int = 1
 ) -> Scene:
     """The coarse part of ``coefs``, of which ``templates`` are restorations."""
     basis = prepared.basis
-    finest = min(basis.bandlimit, LARGEST_ARGUMENT / (2 * np.pi * basis.radius_px))
+    finest = finest_frequency(basis)
     columns = np.flatnonzero(basis.radial_nodes <= finest).astype(np.int64)
     orders = np.repeat(np.arange(basis.k_max + 1), basis.n_radial)[columns]
     offsets = np.searchsorted(orders, np.arange(orders.max() + 2)).astype(np.int64)

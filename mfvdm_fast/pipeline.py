@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
-
 from .budget import Budget, predict
-from .centring import LARGEST_ARGUMENT, REACH
+from .centring import reach_px
 from .checks import SMALLEST_BOX
 from .doubts import warn_about_origins, warn_about_reach
 from .errors import InputError, ParameterError
@@ -84,7 +82,7 @@ def denoise(
             known = getattr(stack, "known_shifts_px", None)
             if not warn_about_origins(known, result.shifts_px, prepared.where):
                 found = result.shifts_px - (0 if known is None else known)
-                warn_about_reach(found, _reach_px(prepared), result.junk, prepared.where)
+                warn_about_reach(found, reach_px(prepared), result.junk, prepared.where)
         return in_units_of_input(result, exponent) if exponent else result
 
 
@@ -109,12 +107,6 @@ def _budget(prepared: Preparation) -> Budget:
     basis, stack = prepared.basis, prepared.stack
     support = DiskSupport(basis.radius_px, basis.bandlimit)
     return predict(stack.n_particles, stack.box_size, prepared.params, has_ctf=stack.ctf is not None, support=support)
-
-
-def _reach_px(prepared: Preparation) -> float:
-    """How far from the centre particles are looked for at once, in px of the images."""
-    finest = min(prepared.basis.bandlimit, LARGEST_ARGUMENT / (2 * np.pi * prepared.basis.radius_px))
-    return float(REACH / (finest * prepared.scale))
 
 
 def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
