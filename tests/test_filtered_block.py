@@ -29,17 +29,19 @@ def vectors(rng: np.random.Generator) -> Coefficients:
     return (rng.normal(size=(N, WIDTH)) + 1j * rng.normal(size=(N, WIDTH))).astype(np.complex64)
 
 
-@pytest.mark.parametrize("known", [0, 16, 41, WIDTH])
-def test_start_and_fresh_vectors_are_one_block(arranged: ArrangedGraph, vectors: Coefficients, known: int) -> None:
-    block = FilteredBlock(arranged, 2, WIDTH, 2)
-    block.filter(vectors[:, :known], vectors[:, known:], 0.1, 0.5, 2)
+def test_filtered_vectors_equal_twin(arranged: ArrangedGraph, vectors: Coefficients) -> None:
+    block, everything = FilteredBlock(arranged, 2, WIDTH, 2), np.arange(N)
+    block.filter(vectors.__getitem__, 0.1, 0.5, 2)
     own = np.stack([vectors.real[arranged.order], vectors.imag[arranged.order]], axis=1).reshape(2 * N, WIDTH)
     shuffled = np.arange(2 * N).reshape(2, N).T.ravel()
     matrix = real_matrix(arranged.graph, 2)[shuffled][:, shuffled]
     once = (matrix @ own - 0.1 * own) / 0.5
     twice = 2 * (matrix @ once - 0.1 * once) / 0.5 - own
-    np.testing.assert_allclose(block.x, twice, atol=2e-4)
-    np.testing.assert_allclose(block.sx, matrix @ twice, atol=2e-4)
+    np.testing.assert_allclose(block.rows(block.x, everything), twice, atol=2e-4)
+    np.testing.assert_allclose(block.rows(block.sx, everything), matrix @ twice, atol=2e-4)
+    block.filter(vectors.__getitem__, 0.1, 0.5, 1)
+    np.testing.assert_allclose(block.rows(block.x, everything), once, atol=2e-4)
+    np.testing.assert_allclose(block.rows(block.sx, everything), matrix @ once, atol=2e-4)
 
 
 @pytest.mark.parametrize("k", [0, 3])
@@ -49,9 +51,10 @@ def test_threads_do_not_matter(arranged: ArrangedGraph, vectors: Coefficients, k
     for threads in (1, 2, 6):
         block = FilteredBlock(arranged, k, WIDTH, threads)
         assert block.at_once == min(threads, PANELS_AT_ONCE)
-        block.filter(vectors[:, :10], vectors[:, 10:], 0.1, 0.5, 3)
+        block.filter(vectors.__getitem__, 0.1, 0.5, 3)
         rotation, values = block.ritz()
-        found.append((block.x, block.sx, rotation, values, *block.rotate(rotation, values)))
+        blocks = (block.rows(panels, np.arange(N)) for panels in (block.x, block.sx))
+        found.append((*blocks, rotation, values, *block.rotate(rotation, values)))
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
@@ -65,23 +68,25 @@ def test_panels_one_at_a_time_where_kernels_cannot_overlap(
     in_turn = FilteredBlock(arranged, 1, WIDTH, 2)
     assert (side_by_side.at_once, in_turn.at_once) == (2, 1)
     for block in (side_by_side, in_turn):
-        block.filter(vectors[:, :0], vectors, 0.1, 0.5, 3)
-    np.testing.assert_array_equal(side_by_side.x, in_turn.x)
+        block.filter(vectors.__getitem__, 0.1, 0.5, 3)
+    blocks = [block.rows(block.x, np.arange(N)) for block in (side_by_side, in_turn)]
+    np.testing.assert_array_equal(*blocks)
 
 
 def test_an_error_in_one_panel_surfaces(
     arranged: ArrangedGraph, vectors: Coefficients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = filtered_block.load_panel
+    polynomial, calls = filtered_block.filter_panel, list[int]()
 
     def fail(*args: Any) -> None:
-        if args[2] == 32:
+        calls.append(1)
+        if len(calls) == 3:
             raise MemoryError("no room for a panel")
-        load(*args)
+        polynomial(*args)
 
-    monkeypatch.setattr(filtered_block, "load_panel", fail)
+    monkeypatch.setattr(filtered_block, "filter_panel", fail)
     with pytest.raises(MemoryError, match="no room for a panel"):
-        FilteredBlock(arranged, 1, WIDTH, 2).filter(vectors[:, :0], vectors, 0.1, 0.5, 3)
+        FilteredBlock(arranged, 1, WIDTH, 2).filter(vectors.__getitem__, 0.1, 0.5, 3)
 
 
 def test_independent_directions(rng: np.random.Generator) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mfvdm_fast.ext.hermitian import fill_values, fill_zero_frequency
 from mfvdm_fast.graph.arrangement import arrange_graph
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
-from mfvdm_fast.kernels.spmm import PANEL, filter_panel, load_panel, store_panel
+from mfvdm_fast.kernels.spmm import PANEL, filter_panel, join_rows, put_rows, split_rows
 from mfvdm_fast.records import FrequencyGraph
 from mfvdm_fast.threads import use_threads
 
@@ -64,17 +64,28 @@ def test_real_vectors_at_zero_frequency(graph: FrequencyGraph, rng: np.random.Ge
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_panels_come_and_go(parts: int, rng: np.random.Generator) -> None:
+def test_rows_are_split_and_joined(parts: int, rng: np.random.Generator) -> None:
     columns = PANEL // parts
-    width = columns + 5
-    vectors = (rng.normal(size=(N, width)) + 1j * rng.normal(size=(N, width))).astype(np.complex64)
-    block = np.full((parts * N, 2 * columns), np.nan, np.float32)
-    panel = np.full((N, PANEL), np.nan, np.float32)
-    order = rng.permutation(N)
-    for start in (0, columns):
-        load_panel(vectors, order, start, parts, panel)
-        store_panel(panel, start, parts, block)
+    width, first = columns + 5, 20
+    vectors = (rng.normal(size=(N - first, width)) + 1j * rng.normal(size=(N - first, width))).astype(np.complex64)
+    panels = np.full((2, N, PANEL), np.nan, np.float32)
+    split_rows(vectors, first, parts, panels)
+    assert np.isnan(panels[:, :first]).all()
+    some = rng.permutation(N - first)[:9]
+    block = np.full((parts * len(some), 2 * columns), np.nan, np.float32)
+    join_rows(panels, first + some, parts, block)
     assert not block[:, width:].any()
-    np.testing.assert_array_equal(block[::parts, :width], vectors[order].real)
+    np.testing.assert_array_equal(block[::parts, :width], vectors[some].real)
     if parts == 2:
-        np.testing.assert_array_equal(block[1::2, :width], vectors[order].imag)
+        np.testing.assert_array_equal(block[1::2, :width], vectors[some].imag)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_go_where_they_belong(parts: int, rng: np.random.Generator) -> None:
+    order = rng.permutation(N)[: N // 2]
+    block = rng.normal(size=(parts * len(order), 7)).astype(np.float32)
+    vectors = np.full((N, 7), np.nan, np.complex64)
+    put_rows(block, parts, order, vectors)
+    np.testing.assert_array_equal(vectors[order].real, block[::parts])
+    np.testing.assert_array_equal(vectors[order].imag, block[1::2] if parts == 2 else 0)
+    assert np.isnan(np.delete(vectors, order, axis=0)).all()

@@ -76,10 +76,9 @@ def _smooth_vectors(graph: FrequencyGraph, seed: int, threads: int) -> NDArray[n
     root = np.sqrt(graph.degrees).astype(np.float32)[:, None]
     panels = np.empty((3, n, PANEL), np.float32)
     panels[0] = np.random.default_rng([seed, n]).standard_normal((n, PANEL), np.float32)
-    for degree in SMOOTHING:  # even: the outcome is in panels[0]
-        filter_panel(
-            graph.indptr, graph.indptr[1:], graph.indices, values, panels, np.float32(0), np.float32(EDGE), degree
-        )
+    for degree in SMOOTHING:  # even: the outcome is in panels[0] again
+        interval = np.float32(0), np.float32(EDGE)
+        filter_panel(graph.indptr, graph.indptr[1:], graph.indices, values, panels, *interval, degree)
         panels[0] /= np.maximum(np.linalg.norm(panels[0], axis=0), np.finfo(np.float32).tiny)
     smooth = np.divide(panels[0], root, out=np.zeros((n, PANEL), np.float32), where=root > 0)
     smooth -= smooth.mean(axis=0)

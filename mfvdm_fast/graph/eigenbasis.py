@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
 from ..errors import ParameterError, SolverError
-from ..records import Coefficients, Eigenbasis, FrequencyGraph
-from ..threads import map_in_order, resolve_threads, use_threads
+from ..records import Coefficients, Eigenbasis, FrequencyGraph, IndexArray
+from ..threads import resolve_threads, use_threads
 from .arpack import smallest_signal, solve_with_arpack
 from .arrangement import ArrangedGraph, arrange_graph
-from .filtered_block import ROWS, FilteredBlock
+from .filtered_block import FilteredBlock, Rows
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +25,7 @@ ROUNDED_TO = 16  # numbers of vectors: what registers hold
 GUARD, GUARD_PART = 10, 20  # vectors beyond those that are wanted
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
+PARTICLES_PER_THREAD = 1024  # handing out pieces of a smaller graph takes longer than the work itself
 # A filter ends at 1 - REST / degree of the way from the lower end of the spectrum to the smallest wanted: the higher
 # its degree the steeper it is, and the closer it may come. What lies between the two is mixed into what is wanted.
 REST = 0.8
@@ -109,11 +109,10 @@ def solve_eigenbasis(
         raise ParameterError(f"the eigensolver must be 'chebyshev' or 'eigsh', got {options.method!r}")
     if options.method == "eigsh" or 4 * n_eigenvectors >= (n if k == 0 else 2 * n):
         return solve_with_arpack(graph, k, n_eigenvectors, options.noise_margin, seed)
-    # Handing out pieces of a small graph takes longer than the work itself.
     m = n_eigenvectors
     if options.noise_margin and neighbor is not None and neighbor.k and k:
         m = min(m, neighbor.n_eigenvectors + neighbor.n_eigenvectors // 20 + 5)
-    with use_threads(min(resolve_threads(threads), 1 + n // ROWS)) as count:
+    with use_threads(min(resolve_threads(threads), 1 + n // PARTICLES_PER_THREAD)) as count:
         arranged = graph if isinstance(graph, ArrangedGraph) else arrange_graph(graph, seed=seed, threads=count)
         return _ChebyshevSolver(arranged, k, m, options, seed, count).solve(neighbor, unit)
 
@@ -136,14 +135,14 @@ class _ChebyshevSolver:
             lower, guess = self._look_at_spectrum()
         smallest = smallest_signal(self.options.noise_margin, lower)
         growth, wanted = MAX_GROWTH_OF_MIXED, max(guess, smallest)
-        start = np.empty((self.n, 0), np.complex64)
         if neighbor is not None and unit is not None and neighbor.k * unit.k and neighbor.k + unit.k == self.k:
             start = self._products(neighbor, unit)
+        else:
+            start = self._completed()
         lost = False
         for iteration in range(1, self.options.max_iterations + 1):
             edge, degree = self._shape_filter(lower, wanted, growth)
-            fresh = self._fresh(start, iteration > 1)
-            self.block.filter(start, fresh, (edge + lower) / 2, (edge - lower) / 2, degree)
+            self.block.filter(start, (edge + lower) / 2, (edge - lower) / 2, degree)
             rotation, ritz = self.block.ritz()
             m = int(np.count_nonzero(ritz[: self.n_wanted] > smallest))
             vectors, residuals = self.block.rotate(rotation[:, :m], ritz[:m])
@@ -153,7 +152,7 @@ class _ChebyshevSolver:
             believed, lost = lost or len(ritz) >= self.n_wanted, len(ritz) < self.n_wanted
             if worst <= self.options.tolerance and believed:
                 break
-            start = np.concatenate([vectors, self.block.rotate(rotation[:, m:], ritz[m:])[0]], axis=1)
+            start = self._completed(vectors, self.block.rotate(rotation[:, m:], ritz[m:])[0])
             growth, wanted = MAX_GROWTH, max(smallest, float(ritz[: self.n_wanted][-1]))
         outcome = self._outcome(worst, iteration)
         return Eigenbasis(self.k, ritz[:m], vectors, residuals, iteration, outcome, lower)
@@ -191,12 +190,11 @@ class _ChebyshevSolver:
         The steps take a whole panel as one long vector, so that their quadrature is the density of eigenvalues averaged
         over its columns (Lin, Saad & Yang 2016).
         """
-        v = self.rng.standard_normal(self.block.panels.shape[1:], np.float32)
+        v = self.rng.standard_normal(self.block.x.shape[1:], np.float32)
         v /= np.linalg.norm(v)
         before, alphas, betas = np.zeros_like(v), list[float](), [0.0]
         for _ in range(min(LANCZOS_STEPS, self.n - 1)):
-            self.block.panels[0] = v
-            w = self.block.apply(0.0, 1.0, 0)[1] - np.float32(betas[-1]) * before
+            w = self.block.multiply(v) - np.float32(betas[-1]) * before
             alphas.append(float(np.vdot(v, w)))
             w -= np.float32(alphas[-1]) * v
             betas.append(float(np.linalg.norm(w)))
@@ -210,35 +208,39 @@ class _ChebyshevSolver:
         wanted = 1 - self.block.width / (self.block.parts * self.n)
         return lower, float(np.interp(wanted, np.cumsum(share) - share / 2, ritz))
 
-    def _products(self, neighbor: Eigenbasis, unit: Eigenbasis) -> Coefficients:
-        """Eigenvectors of two frequencies multiplied, (n, m).
+    def _products(self, neighbor: Eigenbasis, unit: Eigenbasis) -> Rows:
+        """Eigenvectors of two frequencies multiplied, and random vectors to the width of the block.
 
         On the sphere of views they are Wigner functions, and the products with the three leading ones of k = 1 hold
         those of the next frequency (Clebsch-Gordan): what is left for the filter is little.
         """
         factors, others = unit.vectors[:, :LEADING], neighbor.vectors[:, : self.n_wanted]
         mix = self.rng.standard_normal((factors.shape[1], others.shape[1]), np.float32)
-        out = np.empty(others.shape, np.complex64)
+        fresh = self._signs((self.n, self.block.width - others.shape[1]))
 
-        def multiply(first: int) -> None:
-            rows = slice(first, first + ROWS)
-            np.multiply(others[rows], factors[rows] @ mix, out=out[rows])
+        def multiply(particles: IndexArray) -> Coefficients:
+            out = np.empty((len(particles), self.block.width), np.complex64)
+            np.multiply(others[particles], factors[particles] @ mix, out=out[:, : others.shape[1]])
+            out[:, others.shape[1] :] = fresh[particles]
+            return out
 
-        map_in_order(multiply, range(0, self.n, ROWS), self.block.threads)
-        return out
+        return multiply
 
-    def _fresh(self, start: Coefficients, orthonormal: bool) -> Coefficients:
-        """Random vectors that are missing from ``start`` to the width of the block: (n, width - s)."""
-        fresh = np.zeros((self.n, self.block.width - start.shape[1]), np.complex64)
-        fresh.real = self._signs(fresh.shape)
-        if self.k:
-            fresh.imag = self._signs(fresh.shape)
-        if fresh.shape[1] and orthonormal:  # else they would grow into what is known already
-            fresh -= start @ (start.conj().T @ fresh).real
-        return fresh
+    def _completed(self, *known: Coefficients) -> Rows:
+        """The ``known`` orthonormal vectors (n, s) and random ones to the width of the block.
 
-    def _signs(self, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Random numbers 1 and -1: as good a start as normal ones, in a tenth of the time."""
+        The random ones are orthogonal to the known ones, which would grow in them otherwise.
+        """
+        fresh = self._signs((self.n, self.block.width - sum(vectors.shape[1] for vectors in known)))
+        for vectors in known if fresh.size else ():
+            fresh -= vectors @ (vectors.conj().T @ fresh).real
+        return lambda particles: np.concatenate([part[particles] for part in (*known, fresh)], axis=1)
+
+    def _signs(self, shape: tuple[int, int]) -> Coefficients:
+        """Random numbers +-1 or +-1 +-1j: as good a start as normal ones, in a tenth of the time."""
+        signs = np.zeros(shape, np.complex64)
         count = shape[0] * shape[1]
-        bits = np.unpackbits(np.frombuffer(self.rng.bytes(-(-count // 8)), np.uint8), count=count)
-        return (2 * bits.astype(np.float32) - 1).reshape(shape)
+        for part in (signs.real, signs.imag)[: self.block.parts]:
+            bits = np.unpackbits(np.frombuffer(self.rng.bytes(-(-count // 8)), np.uint8), count=count)
+            part[:] = 2 * bits.reshape(shape).astype(np.float32) - 1
+        return signs

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..ext.hermitian import fill_values, fill_zero_frequency
-from ..kernels.spmm import PANEL, filter_panel, load_panel, store_panel
-from ..records import Coefficients, FloatArray
+from ..kernels.spmm import PANEL, filter_panel, join_rows, put_rows, split_rows
+from ..records import Coefficients, FloatArray, IndexArray
 from ..threads import map_in_order, may_overlap, use_kernel_threads
 from .arrangement import ArrangedGraph
 
 Block = NDArray[np.float32]
+Rows = Callable[[IndexArray], Coefficients]  # of some particles: (r, width)
 
-ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
+ROWS = 512  # particles in one piece of work; fixed, so that results do not depend on the number of threads
 TRIANGLE = 96  # columns of a symmetric product in one piece, at least
 PANELS_AT_ONCE = 4  # at most; further threads share the rows of a panel
 SLAB = 48  # rows of a Gram matrix that are added in one piece
-SAMPLE = 4096  # particles that residuals are measured on
+SAMPLE = 2048  # particles that residuals are measured on
 SUMS = 16  # partial sums of a Gram matrix, whose rounding errors grow with the number of rows in each
 DEPENDENT = 1e-5  # of the largest eigenvalue of the Gram matrix: what float32 cannot tell from the other vectors
 
 
 class FilteredBlock:
-    """T(S_k) x and S_k T(S_k) x for ``width`` vectors x, kept in the real form (parts n, width), rows Re x_i, Im x_i.
+    """x and S_k x for ``width`` vectors x after a filter, each as panels of sixteen complex or 32 real vectors.
 
-    Rows stand in the order of the arranged graph; vectors come and go in that of the particles.
+    Rows of the panels stand in the order of the arranged graph; vectors come and go in that of the particles. Panels
+    are what the filter works on; for dense products some rows at a time are put together, in the real form (parts r,
+    width), rows Re x_i, Im x_i.
 
     Memory: 2 x 8 n ``width`` bytes, and 384 n for each of up to four threads.
     """
@@ -42,82 +45,88 @@ class FilteredBlock:
         else:  # vectors are real: an edge acts on them in the same way whether mirrored or not
             self.values = fill_zero_frequency(graph, threads=threads).astype(np.complex64)
             self.splits = graph.indptr[1:]
-        self.columns = PANEL // self.parts  # in one panel
-        padded = self.parts * self.n, -(-width // self.columns) * self.columns
-        self.padded = np.empty(padded, np.float32), np.empty(padded, np.float32)
-        self.x, self.sx = (block[:, :width] for block in self.padded)
+        shape = -(-width * self.parts // PANEL), self.n, PANEL
+        self.x, self.sx = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self.at_once = min(threads, PANELS_AT_ONCE) if may_overlap() else 1
         self.free = [np.empty((3, self.n, PANEL), np.float32) for _ in range(self.at_once)]
-        self.panels = self.free[0]
 
-    def apply(self, centre: float, half: float, degree: int) -> tuple[Block, Block]:
-        """T_degree((S - centre) / half) of the vectors in ``panels[0]``, and S times that: views of ``panels``."""
-        return self._apply(self.panels, centre, half, degree)
+    def multiply(self, panel: Block) -> Block:
+        """S times one panel (n, 32) of vectors: a view, until the next product."""
+        panels = self.free[0]
+        panels[0] = panel
+        return self._apply(panels, 0.0, 1.0, 0)[1]
 
     def _apply(self, panels: Block, centre: float, half: float, degree: int) -> tuple[Block, Block]:
+        """T_degree((S - centre) / half) of the vectors in ``panels[0]``, and S times that: views of ``panels``."""
         g = self.arranged.graph
         interval = np.float32(centre), np.float32(half)
         filter_panel(g.indptr, self.splits, g.indices, self.values, panels, *interval, degree)
         return panels[degree % 2], panels[2]
 
-    def filter(self, start: Coefficients, fresh: Coefficients, centre: float, half: float, degree: int) -> None:
-        """The same for all of ``start`` (n, s) and ``fresh`` (n, width - s).
+    def filter(self, start: Rows, centre: float, half: float, degree: int) -> None:
+        """x = T_degree((S - centre) / half) applied to the vectors of which ``start`` gives rows, and S x.
 
-        Threads that share a panel wait for each other after each degree; so each takes a panel of its own.
+        Threads that share a panel wait for each other after each degree; so each takes a panel of its own, and works
+        on a copy that stays in its cache.
         """
-        whole = start.shape[1] // self.columns * self.columns
-        rest = np.concatenate([start[:, whole:], fresh], axis=1)
 
-        def filter_columns(column: int, threads: int) -> None:
+        def split(first: int) -> None:
+            split_rows(start(self.arranged.order[first : first + ROWS]), first, self.parts, self.x)
+
+        def filter_column(column: int, threads: int) -> None:
             panels = self.free.pop()  # list operations are atomic
-            vectors, first = (start, column) if column < whole else (rest, column - whole)
+            panels[0] = self.x[column]
             with use_kernel_threads(threads):
-                load_panel(vectors, self.arranged.order, first, self.parts, panels[0])
-                for panel, block in zip(self._apply(panels, centre, half, degree), self.padded, strict=True):
-                    store_panel(panel, column, self.parts, block)
+                self.x[column], self.sx[column] = self._apply(panels, centre, half, degree)
             self.free.append(panels)
 
-        columns = range(0, self.width, self.columns)
-        rounds = len(columns) // self.at_once * self.at_once
-        alone = partial(filter_columns, threads=self.threads // self.at_once)
-        map_in_order(alone, columns[:rounds], self.at_once)
-        for column in columns[rounds:]:
-            filter_columns(column, self.threads)
+        map_in_order(split, range(0, self.n, ROWS), self.threads)
+        rounds = len(self.x) // self.at_once * self.at_once
+        alone = partial(filter_column, threads=self.threads // self.at_once)
+        map_in_order(alone, range(rounds), self.at_once)
+        for column in range(rounds, len(self.x)):
+            filter_column(column, self.threads)
+
+    def rows(self, panels: Block, rows: IndexArray) -> Block:
+        """Some rows of ``x`` or ``sx`` in the real form, (parts r, width)."""
+        block = np.empty((self.parts * len(rows), len(panels) * PANEL // self.parts), np.float32)
+        join_rows(panels, rows, self.parts, block)
+        return block[:, : self.width]
 
     def ritz(self) -> tuple[Block, FloatArray]:
         """Rotation (width, r) of the block to Ritz vectors, and Ritz values (r,), descending.
 
         r is less than ``width`` when vectors depend on one another.
         """
-        rows = len(self.x)
-        size = max(ROWS, -(-rows // SUMS))
+        size = max(ROWS, -(-self.n // SUMS))
         bounds = np.linspace(0, self.width, 1 + max(1, self.width // TRIANGLE)).astype(int).tolist()
         columns = [slice(*pair) for pair in itertools.pairwise(bounds)]
 
-        def pieces(first: int) -> Iterator[slice]:
-            stop = min(first + size, rows)
-            return (slice(start, min(start + ROWS, stop)) for start in range(first, stop, ROWS))
+        def pieces(first: int) -> Iterator[IndexArray]:
+            stop = min(first + size, self.n)
+            return (np.arange(start, min(start + ROWS, stop)) for start in range(first, stop, ROWS))
 
-        def multiply(first: int) -> FloatArray:
+        def square(first: int) -> FloatArray:
             total = np.zeros((self.width, self.width))
             for piece in pieces(first):
-                total += self.x[piece].T @ self.x[piece]
+                x = self.rows(self.x, piece)
+                total += x.T @ x
             return total
 
         def project(first: int) -> FloatArray:
             # x^T S x is symmetric: its lower triangle does, in a few blocks of columns (and BLAS sees it of x^T x).
             total = np.zeros((self.width, self.width))
             for piece in pieces(first):
-                x, sx = self.x[piece], self.sx[piece]
+                x, sx = self.rows(self.x, piece), self.rows(self.sx, piece)
                 for few in columns:
                     total[few.start :, few] += sx[:, few.start :].T @ x[:, few]
             return total
 
-        gram = add_up(map_in_order(multiply, range(0, rows, size), self.threads), self.threads)
+        gram = add_up(map_in_order(square, range(0, self.n, size), self.threads), self.threads)
         # Independent directions are found while other threads go on.
         first, *others = map_in_order(
             lambda piece: independent_directions(gram) if piece is None else project(piece),
-            [None, *range(0, rows, size)],
+            [None, *range(0, self.n, size)],
             self.threads,
         )
         projected = add_up(others, self.threads)
@@ -137,15 +146,11 @@ class FilteredBlock:
 
         def turn(first: int) -> FloatArray:
             stop = min(first + ROWS, self.n)
-            y = (self.x[first * self.parts : stop * self.parts] @ rotation).reshape(stop - first, self.parts, m)
-            piece = np.zeros((stop - first, m), np.complex64)
-            piece.real = y[:, 0]
-            if self.parts == 2:
-                piece.imag = y[:, 1]
-            out[self.arranged.order[first:stop]] = piece
+            y = self.rows(self.x, np.arange(first, stop)) @ rotation
+            put_rows(y, self.parts, self.arranged.order[first:stop], out)
             seen = np.arange(-first % step, stop - first, step)
-            difference = self.sx.reshape(self.n, self.parts, -1)[first + seen].reshape(-1, self.width) @ rotation
-            difference -= y[seen].reshape(len(difference), m) * shift
+            difference = self.rows(self.sx, first + seen) @ rotation
+            difference -= y.reshape(stop - first, self.parts, m)[seen].reshape(len(difference), m) * shift
             return np.einsum("ij,ij->j", difference, difference, dtype=np.float64)
 
         squares = map_in_order(turn, range(0, self.n, ROWS), self.threads)

@@ -84,32 +84,50 @@ def filter_panel(indptr, splits, indices, values, panels, centre, half, degree):
         _graph_row(i, indptr, splits, indices, values, panels, source, source, 2 * block, one, zero, zero)
 
 
-@kernel(parallel=True)
-def load_panel(vectors, order, start, parts, panel):  # type: ignore[no-untyped-def]
-    """Columns from ``start`` on of complex ``vectors`` (n, w) as one panel (n, 32) of :func:`filter_panel`.
+@kernel
+def split_rows(rows, first, parts, panels):  # type: ignore[no-untyped-def]
+    """Complex ``rows`` (r, w) as rows ``first`` ... of ``panels`` (p, n, 32), one after the other.
 
-    Row i of the panel is ``vectors[order[i]]``. ``parts`` = 2: sixteen columns, real and imaginary parts; 1: the real
-    parts of thirty-two columns. Columns beyond w are zero.
+    ``parts`` = 2: sixteen columns in each panel, real and imaginary parts; 1: the real parts of thirty-two columns.
+    Columns beyond w are zero.
     """
     lanes = PANEL // parts
-    for i in prange(panel.shape[0]):
-        row = order[i]
-        for c in range(lanes):
-            z = vectors[row, start + c] if start + c < vectors.shape[1] else np.complex64(0)
-            panel[i, c] = z.real
-            if parts == 2:
-                panel[i, lanes + c] = z.imag
+    width = rows.shape[1]
+    for i in range(rows.shape[0]):
+        for s in range(panels.shape[0]):
+            panel = panels[s, first + i]
+            for c in range(lanes):
+                z = rows[i, s * lanes + c] if s * lanes + c < width else np.complex64(0)
+                panel[c] = z.real
+                if parts == 2:
+                    panel[lanes + c] = z.imag
 
 
-@kernel(parallel=True)
-def store_panel(panel, start, parts, block):  # type: ignore[no-untyped-def]
-    """One panel, in its own order of rows, into the real form: ``block`` (parts n, w) float32, rows Re x_i, Im x_i.
+@kernel
+def join_rows(panels, order, parts, block):  # type: ignore[no-untyped-def]
+    """Rows ``order`` of ``panels`` in the real form, rows Re x_i, Im x_i: ``block`` (parts r, 32 p / parts) float32.
 
-    There must be room for the whole panel: 32 / parts columns from ``start`` on.
+    The other way round than `split_rows`.
     """
+    lanes = PANEL // parts
     width = block.shape[1]
     row = width if parts == 2 else LANES  # from the first sixteen numbers to the others
-    for i in prange(panel.shape[0]):
-        at = i * parts * width + start
-        store(block, at, load(panel, i * PANEL))
-        store(block, at + row, load(panel, i * PANEL + LANES))
+    for i in range(order.shape[0]):
+        for s in range(panels.shape[0]):
+            source = (s * panels.shape[1] + order[i]) * PANEL
+            at = i * parts * width + s * lanes
+            store(block, at, load(panels, source))
+            store(block, at + row, load(panels, source + LANES))
+
+
+@kernel
+def put_rows(block, parts, order, vectors):  # type: ignore[no-untyped-def]
+    """Rows of the real form, ``block`` (parts r, m) float32, to where they belong in complex ``vectors`` (n, m).
+
+    The i-th row, or pair of rows, goes to ``vectors[order[i]]``.
+    """
+    for i in range(order.shape[0]):
+        row = order[i]
+        for c in range(block.shape[1]):
+            y = block[parts * i + 1, c] if parts == 2 else np.float32(0.0)
+            vectors[row, c] = complex(block[parts * i, c], y)
