@@ -20,7 +20,7 @@ from .basis.interface import SteerableBasis
 from .graph.common_shift import CommonMoves
 from .graph.eigenbasis import solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph
-from .imaging.fourier_shift import shift_images
+from .imaging.fourier_shift import shift_copies, shift_images
 from .neighbors.match import match_neighbors
 from .params import CENTRED_FROM
 from .prepare import Preparation
@@ -55,6 +55,7 @@ LINE_STEP, COARSEST_OF_LINES = 0.75, 0.3  # of 1 / (2 R): between frequencies; o
 LOST = 0.03  # of the particles, those that match nothing well, are looked for again at all places
 MANY_LOST = 0.1  # of these, found elsewhere, for which as many more are looked for
 LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 2000
+MOVED_AT_ONCE = 640  # images
 LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 
 
@@ -87,12 +88,7 @@ class Scene:
 
     def moved(self, references: Coefficients) -> Coefficients:
         """Coarse coefficients of ``references`` (r, P) at all places, (places x r, p): content moves by the place."""
-        basis, images = self.prepared.basis, self.prepared.basis.evaluate(references, self.threads)
-        at_places = [
-            basis.expand(shift_images(images, np.tile(-place, (len(images), 1)), self.threads), self.threads)
-            for place in self.places
-        ]
-        return np.concatenate([packed[:, self.columns] for packed in at_places])
+        return _at_all(self, references, -self.places, self.columns)
 
     def match(self, features: ReferenceFeatures, n_matches: int) -> NeighborTable:
         return match_neighbors(features.observed, features.references, None, n_matches, threads=self.threads)
@@ -142,6 +138,20 @@ def stand_off_centre(scene: Scene, seed: int = 0) -> bool:
         if spread <= least:
             return False
     return True
+
+
+def _at_all(
+    scene: Scene, packed: Coefficients, centres: FloatArray, columns: IndexArray | slice = slice(None)
+) -> Coefficients:
+    """``packed`` (r, P) with each of ``centres`` (s, 2) px in turn brought to the centre: (s x r, P or ``columns``)."""
+    basis, threads = scene.prepared.basis, scene.threads
+    images = basis.evaluate(packed, threads)
+    at_once = max(1, MOVED_AT_ONCE // max(1, len(images)))
+    parts = []
+    for start in range(0, len(centres), at_once):
+        moved = shift_copies(images, centres[start : start + at_once], threads)
+        parts.append(basis.expand(moved.reshape(-1, *images.shape[1:]), threads)[:, columns])
+    return np.concatenate(parts)
 
 
 def find_shifts(scene: Scene, spread: float = FIRST_SPREAD, seed: int = 0) -> FloatArray:
@@ -231,14 +241,8 @@ def _find_elsewhere(scene: Scene, particles: IndexArray, others: IndexArray) -> 
 
 def _score_places(scene: Scene, particles: IndexArray, others: IndexArray) -> FloatArray:
     """(r, places): log likelihood of each of ``particles`` for the best of the templates ``others`` but its own."""
-    basis, places, threads = scene.prepared.basis, scene.places, scene.threads
-    images = basis.evaluate(scene.coefs.packed[particles], threads)
-    moved = np.concatenate(
-        [
-            basis.expand(shift_images(images, np.tile(place, (len(images), 1)), threads), threads)
-            for place in scene.places
-        ]
-    )
+    places, threads = scene.places, scene.threads
+    moved = _at_all(scene, scene.coefs.packed[particles], places)
     coefs = SteerableCoefficients(moved, scene.coefs.offsets)
     scores = np.full(len(moved), -np.inf)
     for side in scene.templates.features(coefs, scene.seen, np.tile(particles, len(places))):

@@ -55,8 +55,9 @@ from .records import (
 )
 from .restore.ctf_division import interpolate_transfer, transfer_grid
 from .restore.wiener import Observation, describe_observation
+from .threads import map_in_order
 
-BLOCK = 2048  # rows of coefficients in work at once
+BLOCK, PIECE = 2048, 256  # rows of coefficients in work at once, and those that one thread takes
 CTF_CLASSES = 100  # at most
 LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial CTF may be wrong by
 
@@ -179,17 +180,25 @@ class Preparation:
         def flipped() -> Iterator[tuple[IndexArray, Coefficients]]:
             for start in range(0, n, BLOCK):
                 rows = np.arange(start, min(start + BLOCK, n))
-                yield rows, basis.apply_radial(coefs.packed[rows], self.ctf_signs(rows) * whiten)
+                packed = np.empty((len(rows), basis.n_coefs), np.complex64)
+
+                def flip(piece: slice, rows: IndexArray = rows, packed: Coefficients = packed) -> None:
+                    signs = self.ctf_signs(rows[piece]) * whiten
+                    basis.apply_radial(coefs.packed[rows[piece]], signs, out=packed[piece])
+
+                pieces = [slice(first, first + PIECE) for first in range(0, len(rows), PIECE)]
+                map_in_order(flip, pieces, self.threads)
+                yield rows, packed
 
         sums = CovarianceSums(basis.offsets)
         self.progress("principal components", 0, 2 * n)
         for rows, packed in flipped():
-            sums.add(packed)
+            sums.add(packed, self.threads)
             self.progress("principal components", int(rows[-1]) + 1, 2 * n)
         pca = pca_from_sums(sums, variance)
         out = np.empty((n, int(pca.offsets[-1])), np.complex64)
         for rows, packed in flipped():
-            out[rows] = project(packed, basis.offsets, pca)
+            out[rows] = project(packed, basis.offsets, pca, self.threads)
             self.progress("principal components", n + int(rows[-1]) + 1, 2 * n)
         return pca, SteerableCoefficients(out, pca.offsets)
 

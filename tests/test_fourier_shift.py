@@ -8,7 +8,7 @@ import scipy.ndimage
 
 from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.imaging.ctf import make_ctf, phase_flip_images
-from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.imaging.fourier_shift import shift_copies, shift_images
 from mfvdm_fast.records import CtfParameters, Images
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
@@ -67,6 +67,15 @@ def test_shifting_back_and_forth_and_in_blocks(rng: np.random.Generator, monkeyp
     np.testing.assert_allclose(shift_images(once, -shifts), images, atol=3e-6)
     monkeypatch.setattr("mfvdm_fast.imaging.fourier_shift._BLOCK_BYTES", 3 * 4 * 16 * 16)
     np.testing.assert_array_equal(shift_images(images, shifts, threads=2), once)
+
+
+def test_copies_are_moved_as_single_images(rng: np.random.Generator) -> None:
+    images, shifts = rng.standard_normal((3, 17, 17)).astype(np.float32), rng.uniform(-4, 4, (5, 2))
+    copies = shift_copies(images, shifts, threads=2)
+    for copy, shift in zip(copies, shifts, strict=True):
+        np.testing.assert_allclose(copy, shift_images(images, np.tile(shift, (3, 1))), atol=1e-6)
+    with pytest.raises(ParameterError, match=r"shifts_px must have shape \(3, 2\)"):
+        shift_copies(images, [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("box_size", [16, 17])

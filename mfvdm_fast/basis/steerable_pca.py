@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
+from ..threads import map_in_order
 
 TRACY_WIDOM = 3.27  # 99.9 % point of the Tracy-Widom law of order 1
 
@@ -72,18 +73,21 @@ class CovarianceSums:
         self.first = np.zeros(int(widths[0]))
         self.second = [np.zeros((int(p), int(p))) for p in widths]
 
-    def add(self, packed: Coefficients) -> None:
+    def add(self, packed: Coefficients, threads: int = 1) -> None:
         """Add a block (b, sum p_k) of coefficients."""
         self.count += len(packed)
-        for k, total in enumerate(self.second):
+
+        def add_frequency(k: int) -> None:
             y = packed[:, self.offsets[k] : self.offsets[k + 1]]
             re = y.real.astype(np.float64)
-            total += re.T @ re
+            self.second[k] += re.T @ re
             if k == 0:
                 self.first += re.sum(axis=0)
             else:
                 im = y.imag.astype(np.float64)
-                total += im.T @ im
+                self.second[k] += im.T @ im
+
+        map_in_order(add_frequency, range(len(self.second)), threads)
 
     def mean(self) -> FloatArray:
         """Mean coefficient (p_0,) of k = 0; all others vanish under uniform in-plane rotation."""
@@ -156,7 +160,7 @@ def _fix_signs(vectors: FloatArray) -> FloatArray:
     return np.ascontiguousarray(vectors * signs)
 
 
-def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA) -> Coefficients:
+def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA, threads: int = 1) -> Coefficients:
     """Coordinates of coefficients in the principal components, the mean of k = 0 taken out.
 
     Parameters
@@ -174,17 +178,18 @@ def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA) -> Coe
     [[2.0]]
     """
     out = np.zeros((len(packed), int(pca.offsets[-1])), np.complex64)
-    for k, components in enumerate(pca.components):
-        if components.shape[1] == 0:
-            continue
+
+    def project_frequency(k: int) -> None:
         y = packed[:, offsets[k] : offsets[k + 1]]
-        matrix = components.astype(np.float32)
+        matrix = pca.components[k].astype(np.float32)
         target = out[:, pca.offsets[k] : pca.offsets[k + 1]]
         if k == 0:
             target.real = (y.real - pca.mean.astype(np.float32)) @ matrix
         else:
             target.real = y.real @ matrix
             target.imag = y.imag @ matrix
+
+    map_in_order(project_frequency, np.flatnonzero(pca.n_components).tolist(), threads)
     return out
 
 

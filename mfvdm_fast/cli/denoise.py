@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ..progress import StageTimes, console_progress
 from ..records import NeighborTable
 from ..report.contact_sheet import low_pass, write_contact_sheet
 from ..result import DenoiseResult
-from ..threads import resolve_threads
+from ..threads import map_in_order, resolve_threads
 from .arguments import add_output, add_threads, parse_memory, row_chunks
 from .summary import describe, estimates, manifest
 from .truth import Truth, open_truth
@@ -170,7 +172,9 @@ def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
             result = denoise(
                 job.stack, job.params, threads=job.threads, max_memory_bytes=job.max_memory_bytes, progress=progress
             )
-            _write_images(job, result, out, progress)
+            # The digest, for the manifest, reads all of the input again: beside the writing, where there is a thread.
+            works: list[Callable[[], object]] = [partial(_write_images, job, result, out, progress), job.stack.digest]
+            map_in_order(lambda work: work(), works, resolve_threads(job.threads))
         warn_odd_box(job.stack.box_size)
         numbers = estimates(job.stack, result)
         _write_tables(job, result, out)

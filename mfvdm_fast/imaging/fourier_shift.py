@@ -56,8 +56,29 @@ def shift_images(images: Images, shifts_px: ArrayLike, threads: int | None = Non
     return out
 
 
+def shift_copies(images: Images, shifts_px: ArrayLike, threads: int | None = None) -> Images:
+    """(s, b, L, L): all of ``images`` (b, L, L) for each of ``shifts_px`` (s, 2), as :func:`shift_images` moves them.
+
+    >>> copies = shift_copies(np.eye(5, dtype=np.float32)[None], [[0.0, 0.0], [1.0, 1.0]])
+    >>> copies.shape, bool(np.allclose(copies[0], copies[1], atol=1e-6))
+    ((2, 1, 5, 5), True)
+    """
+    shifts = np.asarray(shifts_px, np.float64)
+    shifts = check_shifts(shifts, len(shifts))
+    workers = resolve_threads(threads)
+    transforms = scipy.fft.rfft2(np.asarray(images, np.float32), workers=workers)
+    out = np.empty((len(shifts), *images.shape), np.float32)
+    for copy, shift in zip(out, shifts, strict=True):
+        moved = transforms.copy()
+        shift_transforms(moved, shift[None])
+        copy[:] = scipy.fft.irfft2(moved, s=images.shape[1:], workers=workers)
+    return out
+
+
 def shift_transforms(transforms: NDArray[np.complexfloating], shifts_px: FloatArray) -> None:
     """Centre the images of the ``rfft2`` ``transforms`` (b, L, L // 2 + 1), in place; see :func:`shift_images`.
+
+    ``shifts_px`` (b, 2), or (1, 2) for all alike.
 
     >>> transforms = scipy.fft.rfft2(np.eye(4, dtype=np.float32)[None])
     >>> shift_transforms(transforms, np.array([[1.0, 1.0]]))
