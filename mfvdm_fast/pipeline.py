@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
@@ -64,10 +66,10 @@ def denoise(
     (300, 33, 33)
     """
     params = params or DenoiseParams()
-    check_stack(stack, params)
-    params = settle_size(params, stack.n_particles)
     count = resolve_threads(threads)
-    with use_threads(count):
+    with use_threads(count), _naming(stack):
+        check_stack(stack, params)
+        params = settle_size(params, stack.n_particles)
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
@@ -95,12 +97,24 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     True
     """
     params = params or DenoiseParams()
-    check_stack(stack, params)
-    params = settle_size(params, stack.n_particles)
-    exponent = exponent_of_unit(stack)
-    with use_threads(threads) as count:
+    with use_threads(threads) as count, _naming(stack):
+        check_stack(stack, params)
+        params = settle_size(params, stack.n_particles)
+        exponent = exponent_of_unit(stack)
         scaled = ScaledStack(stack, exponent) if exponent else stack
         return _budget(Preparation(scaled, params, count, StageTimes()))
+
+
+@contextmanager
+def _naming(stack: ImageStack) -> Iterator[None]:
+    """Errors of the input begin with the name of its file, if they do not name it already."""
+    try:
+        yield
+    except InputError as error:
+        names = [path.name for path in getattr(stack, "paths", ())]
+        if not names or any(name in str(error) for name in names):
+            raise
+        raise InputError(f"{names[0]}: {error}") from error
 
 
 def _budget(prepared: Preparation) -> Budget:
