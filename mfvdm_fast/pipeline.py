@@ -80,7 +80,7 @@ def denoise(
         for name in left_idle(params, result.params.refine):
             log.info("%s = %r has no effect: the first neighbours agree so well that they are not refined (--refine "
                      "does all the same)", name, getattr(params, name))  # fmt: skip
-        if result.params.centre and result.shifts_px is not None and not prepared.reversed:
+        if result.params.centre and result.shifts_px is not None and not prepared.misplaced:
             known = getattr(stack, "known_shifts_px", None)
             if not warn_about_origins(known, result.shifts_px, prepared.where):
                 found = result.shifts_px - (0 if known is None else known)

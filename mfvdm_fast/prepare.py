@@ -37,7 +37,7 @@ from .imaging.noise import (
     relative_power,
     whiten_images,
 )
-from .imaging.origins import warn_if_reversed
+from .imaging.origins import warn_if_misplaced
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_even, warn_if_inverted
 from .params import DenoiseParams
@@ -69,7 +69,7 @@ class Preparation:
         self.keep = True  # the coefficients of all particles in memory
         self.ctf = stack.ctf if params.ctf else None
         self.shifts_px: FloatArray | None = getattr(stack, "known_shifts_px", None)
-        self.reversed = False  # the signs of these
+        self.misplaced = False  # by these, seen before the work begins
         self.noise, self.support = self.look()
         self.basis = self.make_basis()
 
@@ -89,9 +89,8 @@ class Preparation:
                 rows, sample = rows[alike], sample[alike]
                 noise = estimate_noise(sample)
         warn_if_inverted(sample, noise, radius, self.where)
-        if self.shifts_px is not None:
-            known = self.shifts_px[rows]
-            self.reversed = warn_if_reversed(sample, known, radius, noise.mean, self.where, self.threads)
+        known = None if self.shifts_px is None else self.shifts_px[rows]
+        self.misplaced = warn_if_misplaced(sample, known, radius, noise.mean, self.where, self.threads)
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):

@@ -139,7 +139,8 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where:
     if inverted:
         warnings.warn(
             f"{where}the particles are darker than their background: this program expects white protein, as RELION "
-            "does; if protein is black in these images, run again with --invert (invert=True), or without it if it was given",
+            "does; if protein is black in these images, run again with --invert (invert=True), or without it if it was "
+            "given",
             MfvdmWarning,
             stacklevel=2,
         )
