@@ -77,9 +77,8 @@ def denoise(
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
         result = Run(params, count, times, prepared).run()
-        for name in left_idle(params, result.params.refine):
-            log.info("%s = %r has no effect: the first neighbours agree so well that they are not refined (--refine "
-                     "does all the same)", name, getattr(params, name))  # fmt: skip
+        for name, why in left_idle(params, result.params.refine).items():
+            log.info("%s = %r has no effect: %s", name, getattr(params, name), why)
         if result.params.centre and result.shifts_px is not None and not prepared.misplaced:
             known = getattr(stack, "known_shifts_px", None)
             if not warn_about_origins(known, result.shifts_px, prepared.where):

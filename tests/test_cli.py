@@ -105,6 +105,9 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
     assert "fills the box" not in done.out
     assert "search: done" in done.err  # progress as log lines
     assert "n_frequencies = 2 has no effect: the first neighbours agree so well that they are not refined" in done.err
+    idle = cli.denoise(simulated / "particles.star", "-o", tmp_path / "idle", "--matchings", "0", "--no-centre")
+    assert "boxes, with --matchings 0 anyway: --no-centre had no effect" in idle.out
+    assert "centre = False has no effect: nothing is matched (--matchings 0), so nobody looks where the" in idle.err
     assert "fills the box: if the particle is smaller, give --particle-diameter" in cli.denoise(
         simulated / "particles.star", "-o", tmp_path / "full"
     ).out  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..errors import counted
 from ..io.stack import ParticleStack
-from ..params import CENTRED_FROM, DenoiseParams, left_idle
+from ..params import CENTRED_FROM, REFINEMENT, DenoiseParams, left_idle
 from ..records import CtfParameters
 from ..result import DenoiseResult
 
@@ -94,18 +94,20 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
         "neighbours": _neighbours(job.params, numbers["chosen"]),
-        "centres": _centres(numbers, job.params.centre, job.stack.n_particles),
+        "centres": _centres(numbers, job.params, job.stack.n_particles),
         "junk": _junk(numbers["n_junk"], job.stack.n_particles),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
 
 
-def _centres(numbers: dict[str, Any], asked: bool | None, n_particles: int) -> str:
+def _centres(numbers: dict[str, Any], asked: DenoiseParams, n_particles: int) -> str:
     """Where the particles stood."""
     shift, found = numbers["shift_px"], numbers["chosen"]["centre"]
     if shift is None:
-        seen = found is False and asked is None
+        if "centre" in left_idle(asked, numbers["chosen"]["refine"]):
+            return "taken to be in the middle of the boxes, with --matchings 0 anyway: --no-centre had no effect"
+        seen = found is False and asked.centre is None
         if seen and n_particles < CENTRED_FROM:
             return f"not looked for in fewer than {CENTRED_FROM} particles (--centre does)"
         return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes"
@@ -125,7 +127,8 @@ def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:
     """How the neighbours were found."""
     if params.method == "cwf":
         return "none, restored by the covariance Wiener filter alone"
-    idle = " and ".join(f"--{name.removeprefix('n_')}" for name in left_idle(params, chosen["refine"]))
+    in_vain = [name for name in left_idle(params, chosen["refine"]) if name in REFINEMENT[params.method]]
+    idle = " and ".join(f"--{name.removeprefix('n_')}" for name in in_vain)
     refined = (
         f"refined with {counted(params.n_frequencies, 'frequency', 'frequencies')}"
         if chosen["refine"]
