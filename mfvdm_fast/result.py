@@ -37,6 +37,7 @@ class DenoiseResult:
         all are restored with weights: :func:`mfvdm_fast.restore.score.trust_in`.
     junk_below : the score below which an image is taken for junk: -log(100), or more where much of the stack is
         (:func:`mfvdm_fast.restore.score.junk_below`). None without a score.
+    may_be_noise : there may be no particles at all, which was warned about: scores then tell noise from noise.
     eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
     basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.
@@ -55,6 +56,7 @@ class DenoiseResult:
     log_likelihood: FloatArray | None
     score: FloatArray | None
     junk_below: float | None
+    may_be_noise: bool
     eigenvalues: dict[int, FloatArray]
     box_size: int
     basis: SteerableBasis

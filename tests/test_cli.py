@@ -86,6 +86,19 @@ def test_the_snr_of_a_large_box_is_that_of_its_pixels() -> None:
     assert estimate_snr(found) == pytest.approx(0.3, rel=0.25)
 
 
+def test_of_noise_no_junk_is_claimed(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).normal(size=(300, 33, 33)).astype(np.float32)
+    done = cli.denoise(write_stack(tmp_path / "a.mrcs", noise), "-o", tmp_path / "out")
+    assert "a.mrcs: 0% of the images are likelier to show a particle than nothing but noise" in done.err
+    assert "junk:        not told from particles, as there may be none at all (see the warnings)" in done.out
+    numbers = json.loads((tmp_path / "out" / "manifest.json").read_text())["estimated"]
+    assert numbers["may_be_noise"]
+    assert numbers["n_junk"] > 0
+    of_particles = cli.denoise(simulated / "particles.star", "-o", tmp_path / "good")
+    assert "likely no good particle" in of_particles.out
+    assert not json.loads((tmp_path / "good" / "manifest.json").read_text())["estimated"]["may_be_noise"]
+
+
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--particle-diameter", "100")
     assert done.code == 0

@@ -41,6 +41,7 @@ def test_a_stack_of_noise_is_warned_about() -> None:
     images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
     with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
         found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
+    assert found.may_be_noise
     assert found.junk is not None
     assert found.junk.mean() > 0.5
 
@@ -53,7 +54,7 @@ def test_a_stack_of_coloured_noise_is_warned_about() -> None:
     with pytest.warns(MfvdmWarning, match=r"^the middle of the images holds no more than their corners do, so what is"):
         found = denoise(ParticleStack.from_array(images.astype(np.float32), PIXEL_SIZE), threads=1)
     assert found.whitened
-    assert found.log_likelihood is not None
+    assert found.may_be_noise
 
 
 def test_much_junk_is_warned_about() -> None:
@@ -69,6 +70,7 @@ def test_much_junk_is_warned_about() -> None:
 def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
     noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
     found = denoise(noisy, preset("default", n_matchings=1, centre=False))
+    assert not found.may_be_noise
     assert found.junk is not None
     assert found.junk.mean() < 0.1
 

@@ -50,6 +50,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "n_ctfs": count_ctfs(stack.ctf),
         "shift_px": None if result.shifts_px is None else float(np.sqrt(np.square(result.shifts_px).mean())),
         "n_junk": None if result.junk is None else int(result.junk.sum()),
+        "may_be_noise": result.may_be_noise,
         "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
@@ -95,7 +96,7 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
         "neighbours": _neighbours(job.params, numbers["chosen"]),
         "centres": _centres(numbers, job.params, job.stack.n_particles),
-        "junk": _junk(numbers["n_junk"], job.stack.n_particles),
+        "junk": _junk(numbers["n_junk"], job.stack.n_particles, numbers["may_be_noise"]),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
@@ -115,8 +116,10 @@ def _centres(numbers: dict[str, Any], asked: DenoiseParams, n_particles: int) ->
     return f"moved by {shift:.2f} px (rms, each of x and y), {source} (mfvdmSourceOriginX/YAngst)"
 
 
-def _junk(count: int | None, n_particles: int) -> str:
+def _junk(count: int | None, n_particles: int, may_be_noise: bool) -> str:
     """How many images are flagged, and where."""
+    if may_be_noise:
+        return "not told from particles, as there may be none at all (see the warnings)"
     if count is None:
         return "not looked for: that takes matching (--preset default)"
     are = "is likely no good particle" if count == 1 else "are likely no good particles"
