@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from .budget import Budget, predict
 from .centring import reach_px
 from .checks import SMALLEST_BOX
-from .doubts import warn_about_origins, warn_about_reach
+from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
 from .errors import InputError, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
@@ -79,11 +79,8 @@ def denoise(
         result = Run(params, count, times, prepared).run()
         for name, why in left_idle(params, result.params.refine).items():
             log.info("%s = %r has no effect: %s", name, getattr(params, name), why)
-        if result.params.centre and result.shifts_px is not None and not prepared.misplaced:
-            known = getattr(stack, "known_shifts_px", None)
-            if not warn_about_origins(known, result.shifts_px, prepared.where):
-                found = result.shifts_px - (0 if known is None else known)
-                warn_about_reach(found, reach_px(prepared), result.junk, prepared.where)
+        if not (prepared.misplaced or result.may_be_noise):
+            _doubt_centres(result, prepared)
         return in_units_of_input(result, exponent) if exponent else result
 
 
@@ -114,6 +111,17 @@ def _naming(stack: ImageStack) -> Iterator[None]:
         if not names or any(name in str(error) for name in names):
             raise
         raise InputError(f"{names[0]}: {error}") from error
+
+
+def _doubt_centres(result: DenoiseResult, prepared: Preparation) -> None:
+    """Warn where the centres found, if any were looked for, may be wrong; once."""
+    if not result.params.centre or result.shifts_px is None:
+        return
+    known, where = getattr(prepared.stack, "known_shifts_px", None), prepared.where
+    if not warn_about_origins(known, result.shifts_px, where):
+        found = result.shifts_px - (0 if known is None else known)
+        if not warn_about_reach(found, reach_px(prepared), result.junk, where):
+            warn_about_faint(result.faint, where)
 
 
 def _budget(prepared: Preparation) -> Budget:

@@ -63,7 +63,7 @@ class Run(Stages):
         self.neighbors: NeighborTable | None = None
         self.score: FloatArray | None = None
         self.junk_below: float | None = None
-        self.may_be_noise = False
+        self.may_be_noise, self.faint = False, 0.0
 
     def run(self) -> DenoiseResult:
         prepared = self.prepared
@@ -87,6 +87,7 @@ class Run(Stages):
             score=self.score,
             junk_below=self.junk_below,
             may_be_noise=self.may_be_noise,
+            faint=self.faint,
             eigenvalues=self.eigenvalues,
             box_size=prepared.stack.box_size,
             basis=prepared.basis,
@@ -169,10 +170,12 @@ class Run(Stages):
         if self.presence is None or self.score is None:
             return
         average, where = self.presence.average, self.prepared.where
+        junk = self.score < (self.junk_below or JUNK_BELOW)
+        self.faint = float(np.mean(average[~junk] < SURE)) if not junk.all() else 1.0
         clear = stands_out(average, SURE)
         self.may_be_noise = not clear and (warn_if_noise(average, where) or not self.prepared.holds_particles())
         if not self.may_be_noise:
-            warn_about_junk(self.score < (self.junk_below or JUNK_BELOW), where)
+            warn_about_junk(junk, where)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.

@@ -99,6 +99,17 @@ def test_of_noise_no_junk_is_claimed(cli: Cli, simulated: Path, tmp_path: Path) 
     assert not json.loads((tmp_path / "good" / "manifest.json").read_text())["estimated"]["may_be_noise"]
 
 
+def test_shifts_that_noise_hides_are_not_denied(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    make = ("simulate", "-n", "150", "-L", "32", "--snr", "0.04", "--threads", "1", "-o", tmp_path / "noisy")
+    assert cli(*make).code == 0
+    hidden, clear = (
+        cli("denoise", folder / "particles.star", "-o", tmp_path / name, "--threads", "1").out
+        for folder, name in ((tmp_path / "noisy", "hidden"), (simulated, "clear"))
+    )
+    assert "not seen to be off the middle of the boxes, but in so much noise that would hardly be seen" in hidden
+    assert "not seen to be off the middle of the boxes\n" in clear
+
+
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--particle-diameter", "100")
     assert done.code == 0

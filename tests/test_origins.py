@@ -275,18 +275,17 @@ def test_particles_that_all_stand_off_alike_are_told(offset: tuple[float, float]
     simulated = simulate_stack(synthetic_particle(48), 5.0, 600, settings, seed=1)
     images, true = simulated.read(np.arange(600)), simulated.shifts_px
     given = true - offset
-    with pytest.warns(
-        MfvdmWarning, match=r"^all particles stand about \d+ px off the .* of another box, bin.* leave them out$"
-    ):
-        assert warn_if_misplaced(images, given, 20.0)
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: all particles stand about .* leave them out$") as told:
+        assert warn_if_misplaced(images, given, 20.0, where="a.star: ")
+    x, y = (0 - measure_offset(images, given)[0]).tolist()
+    assert f"another box, binning or pixel size; add {x:+g} px to rlnOriginX and {y:+g} px to" in str(told[0].message)
+    assert not warn_if_misplaced(images, given - [x, y], 20.0)  # as it says
     assert np.abs(measure_offset(images, given)[0] - offset).max() <= 1.0
     moved = shift_images(images, given)
     with pytest.warns(
         MfvdmWarning, match=r"px off the centre, at x .* extract them again where they stand, or give origins"
     ):
         assert warn_if_misplaced(moved, None, 20.0)
-    x, y = measure_offset(moved, None)[0]
-    assert not warn_if_misplaced(moved, np.tile([x, y], (600, 1)), 20.0)  # as it says: origins -x and -y
 
 
 def test_origins_of_the_wrong_sign_are_warned_about_once() -> None:

@@ -51,6 +51,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "shift_px": None if result.shifts_px is None else float(np.sqrt(np.square(result.shifts_px).mean())),
         "n_junk": None if result.junk is None else int(result.junk.sum()),
         "may_be_noise": result.may_be_noise,
+        "mostly_faint": result.mostly_faint,
         "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
@@ -111,7 +112,8 @@ def _centres(numbers: dict[str, Any], asked: DenoiseParams, n_particles: int) ->
         seen = found is False and asked.centre is None
         if seen and n_particles < CENTRED_FROM:
             return f"not looked for in fewer than {CENTRED_FROM} particles (--centre does)"
-        return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes"
+        hardly = ", but in so much noise that would hardly be seen" if seen and numbers["mostly_faint"] else ""
+        return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes{hardly}"
     source = "found from the images" if found else "given by the input"
     return f"moved by {shift:.2f} px (rms, each of x and y), {source} (mfvdmSourceOriginX/YAngst)"
 

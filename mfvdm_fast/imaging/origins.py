@@ -176,17 +176,17 @@ def warn_if_misplaced(
     place, certainty = measure_offset(images, shifts_px, background, threads)
     if certainty < CERTAIN_PLACE or np.hypot(*place) < OFF * images.shape[-1]:
         return False
-    x, y = place
+    x, y = (0 - place).tolist()
     if shifts_px is None or not shifts_px.any():
-        text = f"extract them again where they stand, or give origins: rlnOriginX {-x:g} and rlnOriginY {-y:g} px"
+        text = f"extract them again where they stand, or give origins: rlnOriginX {x:+g} and rlnOriginY {y:+g} px"
     else:
         text = (
-            "the origins that the input gives may be of another box, binning or pixel size; take "
-            f"{x:g} px from rlnOriginX and {y:g} px from rlnOriginY, or leave them out"
+            "the origins that the input gives may be of another box, binning or pixel size; add "
+            f"{x:+g} px to rlnOriginX and {y:+g} px to rlnOriginY, or leave them out"
         )
     warnings.warn(
-        f"{where}all particles stand about {np.hypot(x, y):.0f} px off the centre, at x {x:+g}, y {y:+g} px (x along "
-        f"the rows of pixels): {text}",
+        f"{where}all particles stand about {np.hypot(x, y):.0f} px off the centre, at x {place[0]:+g}, y {place[1]:+g} "
+        f"px (x along the rows of pixels): {text}",
         MfvdmWarning,
         stacklevel=2,
     )
