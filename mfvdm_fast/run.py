@@ -175,7 +175,7 @@ class Run(Stages):
         clear = stands_out(average, SURE)
         self.may_be_noise = not clear and (warn_if_noise(average, where) or not self.prepared.holds_particles())
         if not self.may_be_noise:
-            warn_about_junk(junk, where)
+            warn_about_junk(junk, trust_in(self.score), where)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
