@@ -288,6 +288,18 @@ def test_particles_that_all_stand_off_alike_are_told(offset: tuple[float, float]
         assert warn_if_misplaced(moved, None, 20.0)
 
 
+def test_a_view_that_is_not_round_stands_nowhere(rng: np.random.Generator) -> None:
+    clean = simulate_stack(synthetic_particle(65), 5.0, 8, SimulationSettings(), seed=1).read_ctf(np.arange(8))
+    places, certain = [], []
+    for view in clean:
+        images = np.repeat(view[None], 100, axis=0)
+        place, certainty = measure_offset(images + 3 * view.std() * rng.normal(size=images.shape), None)
+        places.append(np.hypot(*place))
+        certain.append(certainty)
+    assert max(places) > 5
+    assert certain == [0.0] * 8
+
+
 def test_origins_of_the_wrong_sign_are_warned_about_once() -> None:
     simulated = simulate_stack(synthetic_particle(33), 4.0, 500, SimulationSettings(snr=0.2, shift_std_px=1.0))
     stack = ParticleStack.from_array(simulated.read(np.arange(500)), 4.0, simulated.ctf)
