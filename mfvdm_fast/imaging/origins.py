@@ -17,6 +17,7 @@ from ..records import FloatArray, Images
 from ..threads import resolve_threads
 from .fourier_shift import check_shifts, shift_transforms
 from .noise import radii_px
+from .resample import resample_images
 
 GROUPS = 16  # of images, from whose differences the error of the comparison follows
 CERTAIN = 5.0  # standard errors
@@ -24,6 +25,7 @@ CERTAIN_PLACE = 6.0  # the same for the best of a thousand places: noise reached
 FARTHEST = 0.3  # of the box, in x and in y, that all particles may be found off
 ROUND = 0.8  # of what the mean image has in common with itself, kept when turned: .84 and more, .3 to .8 for one view
 OFF = 0.05  # of the box: particles that stand farther off, all of them, are told
+LARGEST_GRID = 128  # px, on which images of large boxes are compared
 _BLOCK = 256
 #: How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do.
 WAYS: tuple[tuple[tuple[tuple[int, int], tuple[int, int]], str, str], ...] = (
@@ -72,7 +74,7 @@ def measure_ways(
         return np.zeros(len(WAYS))
     taken = [shifts, *(shifts @ np.array(way, np.float64).T for way, _, _ in WAYS)]
     sums = _group_sums(images, taken, background, threads)
-    inside = radii_px(images.shape[-1]) <= radius_px
+    inside = radii_px(sums.shape[-1]) <= radius_px * sums.shape[-1] / images.shape[-1]
     given, *others = (_mean_products(groups[:, inside]).sum(axis=1) for groups in sums)
     return np.array([_in_errors(other - given) for other in others])
 
@@ -83,10 +85,10 @@ def measure_offset(
     """Where all particles stand, (2,) (x, y) in px from the centre, when ``shifts_px`` are undone; and how surely.
 
     That is where the mean image has most in common with itself turned by half a turn; how much more than when it is
-    turned about the centre, in standard errors as in :func:`measure_ways`. To half a pixel, and up to FARTHEST. 0 where
-    the mean image is not round, as that of one view turned always alike.
-    Measured in 65 px: 0 to 2 standard errors for particles in the middle; with 1,000 images that
-    stand (12, 0) px off and up to 3 px (rms) around it 13 to 54 at SNR .05, 5 to 28 at SNR .02.
+    turned about the centre, in standard errors as in :func:`measure_ways`. To half a pixel (of the grid of a large
+    box), and up to FARTHEST. 0 where the mean image is not round, as that of one view turned always alike. Measured in
+    65 px: 0 to 2 standard errors for particles in the middle; with 1,000 images that stand (12, 0) px off and up to 3
+    px (rms) around it 13 to 54 at SNR .05, 5 to 28 at SNR .02.
 
     >>> images = np.random.default_rng(0).normal(size=(64, 17, 17)).astype(np.float32)
     >>> images[:, 8:11, 5:8] += 1
@@ -96,10 +98,10 @@ def measure_offset(
     """
     if len(images) < 2 * GROUPS:
         return np.zeros(2), 0.0
-    box_size = images.shape[-1]
     shifts = None if shifts_px is None else check_shifts(shifts_px, len(images))
     groups = _group_sums(images, [shifts], background, threads)[0]
     groups -= groups.mean(axis=(1, 2), keepdims=True)
+    box_size = groups.shape[-1]
     size = scipy.fft.next_fast_len(2 * box_size, real=True)  # nothing comes back on the other side
     turned = [scipy.fft.irfft2(one, s=(size, size)) for one in _mean_products(scipy.fft.rfft2(groups, s=(size, size)))]
     middle, most = 2 * (box_size // 2), int(2 * FARTHEST * box_size)
@@ -107,29 +109,34 @@ def measure_offset(
     y, x = np.unravel_index(int(near[0].argmax()), near[0].shape)
     is_round = near[0, y, x] >= ROUND * _mean_products(groups)[0].sum()
     more = _in_errors(near[:, y, x] - near[:, most, most]) if is_round else 0.0
-    return np.array([x - most, y - most]) / 2, more
+    return np.array([x - most, y - most]) / 2 * (images.shape[-1] / box_size), more
 
 
 def _group_sums(
     images: Images, ways: Sequence[FloatArray | None], background: float, threads: int | None
 ) -> NDArray[np.float64]:
-    """Sums of each of GROUPS of images, moved in each of the ``ways`` (b, 2) or not at all: (ways, GROUPS, L, L)."""
-    box_size, workers = images.shape[-1], resolve_threads(threads)
-    sums = np.zeros((len(ways), GROUPS, box_size, box_size))
+    """Sums of each of GROUPS of images, moved in each of the ``ways`` (b, 2) or not at all: (ways, GROUPS, l, l).
+
+    On a grid of l = min(L, LARGEST_GRID) pixels.
+    """
+    workers, box_size = resolve_threads(threads), images.shape[-1]
+    grid = min(box_size, LARGEST_GRID)
+    sums = np.empty((len(ways), GROUPS, grid, grid))
     group = np.arange(len(images)) * GROUPS // len(images)
     for g in range(GROUPS):
         rows = np.flatnonzero(group == g)
+        spectra = np.zeros((len(ways), box_size, box_size // 2 + 1), np.complex128)
         for start in range(0, len(rows), _BLOCK):
             some = rows[start : start + _BLOCK]
-            block = images[some] - np.float32(background)
-            spectra = None if ways[0] is None else scipy.fft.rfft2(block, workers=workers)
-            for total, shifts in zip(sums[:, g], ways, strict=True):
-                if shifts is None or spectra is None:
-                    total += block.sum(axis=0, dtype=np.float64)
-                    continue
-                moved = spectra.copy()
-                shift_transforms(moved, shifts[some])
-                total += scipy.fft.irfft2(moved.sum(axis=0, dtype=np.complex128), s=block.shape[1:])
+            observed = scipy.fft.rfft2(images[some] - np.float32(background), workers=workers)
+            for total, shifts in zip(spectra, ways, strict=True):
+                moved = observed
+                if shifts is not None:
+                    moved = observed.copy()
+                    shift_transforms(moved, shifts[some])
+                total += moved.sum(axis=0, dtype=np.complex128)
+        found = scipy.fft.irfft2(spectra, s=(box_size, box_size))
+        sums[:, g] = resample_images(found.astype(np.float32), grid, workers)
     return sums
 
 
@@ -180,6 +187,7 @@ def warn_if_misplaced(
     place, certainty = measure_offset(images, shifts_px, background, threads)
     if certainty < CERTAIN_PLACE or np.hypot(*place) < OFF * images.shape[-1]:
         return False
+    place = place.round(1)
     x, y = (0 - place).tolist()
     if shifts_px is None or not shifts_px.any():
         text = f"extract them again where they stand, or give origins: rlnOriginX {x:+g} and rlnOriginY {y:+g} px"
