@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +26,12 @@ COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvector
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
 KEPT_FEATURES = 0.8  # of the coefficients that templates have
 CENTRING_MEMORY, MOVED_REFERENCES = 1.25, 30e6  # of what templates and matching need; bytes
-MOVED_IMAGES = 3712  # restored and expanded to see whether the particles stand in the centre
+# Of the centring: references and places that they are moved to; how many of them tell whether it is needed at all; the
+# share of the particles that are looked for again at all places (.03 to 1), the templates that they are matched with;
+# seconds per pair that is matched, and per pair of references whose common lines are looked for.
+REFERENCES, PLACES, FIRST_REFERENCES, LOST_SHARE, LOST_TEMPLATES = 300, 37, 64, 0.15, 2000
+PAIR, LINES = 7e-8, 6e-6
+ROUNDS, SWEEPS = 2, 3  # of finding shifts by references, and of following templates; as many first tables in all
 USEFUL_FREQUENCIES = 0.4  # of all: those that show a signal above the noise
 
 
@@ -138,6 +143,10 @@ def predict(
         for settled in (settle(params, 1.0, n_particles), settle(params, 0.0, n_particles))
     ]
     memory, seconds = _mean([_stage_bytes(job) for job in jobs]), _mean([_stage_seconds(job) for job in jobs])
+    more = 0.0
+    if params.centre is None and "centre" in seconds:
+        centred = [replace(job, params=replace(job.params, centre=True)) for job in jobs]
+        more = sum(_mean([_stage_seconds(job) for job in centred]).values()) - sum(seconds.values())
     late = max(value for name, value in memory.items() if name != "noise and support")
     return Budget(
         memory_bytes=int(max(memory["noise and support"], late + jobs[0].coefs_bytes)),
@@ -146,7 +155,7 @@ def predict(
         output_bytes=int(jobs[0].stack_bytes + 2 * 25 * n_particles * jobs[0].n_neighbors),
         stage_bytes={name: int(value) for name, value in memory.items()},
         stage_seconds=seconds,
-        centring_seconds=_centring_seconds(jobs[0]) if params.centre is None and "centre" in seconds else 0.0,
+        centring_seconds=more,
     )
 
 
@@ -184,7 +193,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         transfer = 28 * n * job.k_max if job.corrects_ctf else 0
         stages["restore"] = base + graph + solver(params.n_eigenvectors) + transfer
         return stages
-    if params.n_matchings:
+    if params.n_matchings or params.centre:
         m, last = KEPT * params.n_template_eigenvectors, min(params.n_template_frequencies, job.k_max)
         matched = job.n_coefs * (1 - (1 - min(1.0, (last + 1) / (job.k_max + 1))) ** 2)
         stages["templates"] = base + graph + solver(m) + 8 * n * m + 8 * CTF_CLASSES * m**2 + 16 * n * matched
@@ -192,7 +201,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
     stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
-    if params.n_matchings and params.centre:
+    if params.centre:
         stages["centre"] = MOVED_REFERENCES + CENTRING_MEMORY * max(stages["templates"], stages["match"])
     return stages
 
@@ -224,22 +233,33 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
     if params.method == "spectral":
         stages["restore"] = job.frequencies * solve(params.n_eigenvectors)
         return stages
-    if params.n_matchings:
+    if params.n_matchings or params.centre:
         last = min(params.n_template_frequencies, job.k_max)
+        templates = (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
+        match = 4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors
         if params.centre is not False:
-            stages["centre"] = 0.5 + MOVED_IMAGES * job.pixels * (1.1e-11 * width + 3e-8)
-            stages["centre"] += _centring_seconds(job) if params.centre else 0.0
-        stages["templates"] = params.n_matchings * (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
-        stages["match"] = params.n_matchings * (4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors)
+            stages["centre"] = 0.5 + _moving_seconds(job, FIRST_REFERENCES * PLACES)
+        if params.centre:
+            tables = ("expand", "principal components", "search", "eigenvectors", "refine")
+            again = (ROUNDS + SWEEPS) * sum(stages.get(name, 0.0) for name in tables)
+            stages["centre"] += _centring_seconds(job) + again + (ROUNDS + SWEEPS + 1) * templates + SWEEPS * match
+        stages["templates"], stages["match"] = ((params.n_matchings or 0) * once for once in (templates, match))
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
     stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered
     return stages
 
 
+def _moving_seconds(job: _Job, count: float) -> float:
+    """CPU-seconds of moving ``count`` restored images and expanding them again."""
+    return count * job.pixels * (1.1e-11 * job.n_coefs + 2e-8 + 1.5e-12 * job.pixels)
+
+
 def _centring_seconds(job: _Job) -> float:
-    """CPU-seconds of finding the centres; fitted to runs of 500 to 10,000 particles with 286 coefficients, and more."""
-    n = float(job.n)
-    return (8 + 6e-3 * n + 6e-7 * n * min(n, MATCHED_WITH)) * (job.n_coefs / 286) ** 0.6
+    """CPU-seconds of finding the centres alone; measured with 100 to 10,000 particles."""
+    n, references = float(job.n), min(job.n, REFERENCES)
+    lost = (SWEEPS - 1) * LOST_SHARE * n * PLACES
+    seconds = _moving_seconds(job, 2 * ROUNDS * references * PLACES + lost) + SWEEPS * LINES * references**2
+    return seconds + PAIR * (ROUNDS * references * PLACES * (references + n) + lost * min(n, LOST_TEMPLATES))
 
 
 def sample_size(n_particles: int, box_size: int) -> int:

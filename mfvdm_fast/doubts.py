@@ -1,4 +1,4 @@
-"""What a run found that its user should look at: warnings about origins, shifts out of reach and much junk."""
+"""What a run found that its user should look at: warnings about origins, shifts out of reach, noise and much junk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from .errors import MfvdmWarning
 from .records import BoolArray, FloatArray
 
 TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something else, or of the wrong sign in much noise
-FAR = 0.075  # of the particles, found beyond the reach
-MUCH_JUNK = 0.4  # of a stack
+FAR = 0.22  # of the particles, found beyond the reach
+FAINT = 0.45  # of the particles: where more are faint, many centres found are wrong, and shifts may not be seen
+MUCH_JUNK = 1 / 3  # of a stack
 
 
 def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where: str = "") -> bool:
@@ -31,7 +32,8 @@ def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where:
     if share > TAKEN_BACK:
         warnings.warn(
             f"{where}{share:.0%} of the origins that the input gives are taken back by what is found in the images: "
-            "check their signs (a particle that stands at +x has a negative rlnOriginX), or leave them out",
+            "check their signs (a particle that stands at +x has a negative rlnOriginX), their unit, and whether x and "
+            "y are exchanged, or leave them out",
             MfvdmWarning,
             stacklevel=2,
         )
@@ -41,12 +43,17 @@ def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where:
 def warn_about_reach(found_px: FloatArray, reach_px: float, junk: BoolArray | None = None, where: str = "") -> bool:
     """Warn (MfvdmWarning) and return True when more than FAR of the particles were found beyond the reach.
 
-    The search for shifts goes twice as far as ``reach_px`` and then follows single particles; but those that stand
-    farther than the reach are mostly too many to be told from each other, and what is not found leaves no other sign.
-    Measured (64 px, SNR .05 to .2, normal shifts of so many px in each of x and y), the share found beyond and in
-    brackets the share that was not found: 1 px 0 to .002 (.01), 1.7 px .04 to .06 (.01 to .06), 2 px .09 (.01), 2.5 px
-    .17 to .21 (.03), 3 px .26 (.1), 4 px .22 to .27 (.5), 6 px .08 to .17 (.9). At SNR .02 the lost leave no such sign:
-    4 px .03 to .06. A second and a third run from the origins found lose .36 and .26 instead of .62 (4 px).
+    The search for shifts looks as far as ``reach_px`` at once, and follows single particles to three times as far; the
+    more stand beyond, the more are lost there. Measured (70S, 65 px, 1,000 and 2,000 particles, a reach of 4.4 to 4.7
+    px, normal shifts of so many px in each of x and y): the share found beyond, which is about the true one; in
+    brackets the share that is lost (more than 1.5 px off) at SNR .05 and .1, and the PSNR lost against centred ones:
+
+        1.75 px  .04 (.005, 0; 0.5, 0.3 dB)              2 px    .09 (.01, 0; 0.8, 0.3 dB)
+        2.5 px   .19 (.02, .002; 1.0, 0.5 dB)            2.9 px  .28 (.03 to .05, .006; 1.4, 0.7 dB)
+        3.5 px   .40 (.13, .015; 2.1, 1.0 dB)            4 px    .49 (.08 to .22, .04 to .07; 2.5, 1.9 dB)
+        5 px     .54 to .61 (.54, .31; 4, 3 dB)
+
+    Where particles are faint the lost leave no such sign: :func:`warn_about_faint`.
 
     Parameters
     ----------
@@ -73,17 +80,52 @@ def warn_about_reach(found_px: FloatArray, reach_px: float, junk: BoolArray | No
     return share > FAR
 
 
-def warn_about_junk(junk: BoolArray, where: str = "") -> bool:
-    """Warn (MfvdmWarning) and return True when more than MUCH_JUNK of the images (n,) are flagged.
+def warn_about_faint(share: float, where: str = "") -> bool:
+    """Warn (MfvdmWarning) and return True when so many particles are faint that many centres found may be wrong.
 
-    >>> warn_about_junk(np.array([True, False, False]))
+    ``share`` is that of the particles of which it is not clear that they are there (``DenoiseResult.faint``). Measured
+    as in :func:`warn_about_reach`, and in brackets the share that is lost, of shifts of 1.75 and 2.9 px: .05 (.005,
+    .05) at SNR .05, .49 and .56 (.18, .38) at SNR .02; .3 and .42 (.13, .38) at SNR .05 in noise whose power falls by
+    4; in 33 px at SNR .05, .7 to .95 (.3 and more, of shifts of .6 to 1.25 px).
+
+    >>> warn_about_faint(0.1)
     False
     """
-    share = float(np.mean(junk))
+    if share > FAINT:
+        warnings.warn(
+            f"{where}{share:.0%} of the particles hardly stand out from the noise, where many of the centres found may "
+            "be wrong: use more particles, or compare with what comes out without (--no-centre)",
+            MfvdmWarning,
+            stacklevel=2,
+        )
+    return share > FAINT
+
+
+def warn_about_junk(junk: BoolArray, trust: FloatArray | None = None, where: str = "") -> bool:
+    """Warn (MfvdmWarning) and return True when more than MUCH_JUNK of the images are junk, by their flags or scores.
+
+    Where much is junk less of it is flagged than there is. Measured (four particles, SNR .05 to .2, with coloured
+    noise, uneven contrast and shifts), the share that the scores tell: .35 to .58 of .5 (flagged .24 to .43), .24 to
+    .38 of .3, .19 to .29 of .2, 0 to .04 of none.
+
+    Parameters
+    ----------
+    junk : (n,), flagged.
+    trust : (n,), the chance of each image to be no junk; None: all are trusted.
+    where : begins the message.
+
+    Examples
+    --------
+    >>> warn_about_junk(np.array([True, False, False, False]))
+    False
+    """
+    flagged = float(np.mean(junk))
+    share = flagged if trust is None else max(flagged, 1 - float(np.mean(trust)))
     if share > MUCH_JUNK:
         warnings.warn(
-            f"{where}{share:.0%} of the images are likely no good particles (mfvdmJunk), and where so much is junk, "
-            "more may not be told: leave out images of low scores (rlnLogLikeliContribution) and denoise the others",
+            f"{where}about {share:.0%} of the images are likely no good particles; {flagged:.0%} are told (mfvdmJunk), "
+            "and where so much is junk, others may not be: leave out images of low scores (rlnLogLikeliContribution) "
+            "and denoise the others",
             MfvdmWarning,
             stacklevel=2,
         )

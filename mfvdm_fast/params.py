@@ -31,6 +31,8 @@ REFINEMENT: dict[str, tuple[str, ...]] = {
     "graph_map": ("n_frequencies", "diffusion_time", "n_eigenvectors"),
     "spectral": ("n_frequencies", "diffusion_time"),
 }
+# What matching and the search for the centres alone use.
+MATCHING = ("n_template_eigenvectors", "n_template_frequencies")
 
 
 @dataclass(frozen=True)
@@ -200,15 +202,24 @@ def settle(params: DenoiseParams, closure: float, n_particles: int) -> DenoisePa
     return replace(params, **{name: chosen[name] for name in left})
 
 
-def left_idle(asked: DenoiseParams, refined: bool | None) -> list[str]:
-    """Names of the parameters other than the default that were ``asked`` for a refinement the data did not ask for.
+def left_idle(asked: DenoiseParams, refined: bool | None) -> dict[str, str]:
+    """The parameters other than the default that were ``asked`` for in vain, and why.
 
-    >>> [left_idle(DenoiseParams(n_frequencies=2), refined) for refined in (False, True)]
+    Those of a refinement that the data did not ask for, and those of a matching that is not done.
+
+    >>> [list(left_idle(DenoiseParams(n_frequencies=2), refined)) for refined in (False, True)]
     [['n_frequencies'], []]
+    >>> left_idle(DenoiseParams(n_matchings=0, centre=False), False)
+    {'centre': 'nothing is matched (--matchings 0), so nobody looks where the particles stand'}
     """
-    if asked.refine is not None or refined is not False:
-        return []
-    return [name for name in REFINEMENT.get(asked.method, ()) if getattr(asked, name) != getattr(DenoiseParams, name)]
+    idle: dict[str, str] = {}
+    if asked.refine is None and refined is False:
+        why = "the first neighbours agree so well that they are not refined (--refine does all the same)"
+        idle |= dict.fromkeys(REFINEMENT.get(asked.method, ()), why)
+    if asked.n_matchings == 0 and not asked.centre:
+        idle["centre"] = "nothing is matched (--matchings 0), so nobody looks where the particles stand"
+        idle |= dict.fromkeys(MATCHING, "nothing is matched (--matchings 0)")
+    return {name: why for name, why in idle.items() if getattr(asked, name) != getattr(DenoiseParams, name)}
 
 
 def preset(name: str = "default", **changes: Any) -> DenoiseParams:

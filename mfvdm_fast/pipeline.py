@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
 from .checks import SMALLEST_BOX
-from .doubts import warn_about_origins, warn_about_reach
+from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
 from .errors import InputError, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
@@ -64,10 +66,10 @@ def denoise(
     (300, 33, 33)
     """
     params = params or DenoiseParams()
-    check_stack(stack, params)
-    params = settle_size(params, stack.n_particles)
     count = resolve_threads(threads)
-    with use_threads(count):
+    with use_threads(count), _naming(stack):
+        check_stack(stack, params)
+        params = settle_size(params, stack.n_particles)
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
@@ -75,14 +77,10 @@ def denoise(
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
         result = Run(params, count, times, prepared).run()
-        for name in left_idle(params, result.params.refine):
-            log.info("%s = %r has no effect: the first neighbours agree so well that they are not refined (--refine "
-                     "does all the same)", name, getattr(params, name))  # fmt: skip
-        if result.params.centre and result.shifts_px is not None and not prepared.reversed:
-            known = getattr(stack, "known_shifts_px", None)
-            if not warn_about_origins(known, result.shifts_px, prepared.where):
-                found = result.shifts_px - (0 if known is None else known)
-                warn_about_reach(found, reach_px(prepared), result.junk, prepared.where)
+        for name, why in left_idle(params, result.params.refine).items():
+            log.info("%s = %r has no effect: %s", name, getattr(params, name), why)
+        if not (prepared.misplaced or result.may_be_noise):
+            _doubt_centres(result, prepared)
         return in_units_of_input(result, exponent) if exponent else result
 
 
@@ -95,12 +93,35 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     True
     """
     params = params or DenoiseParams()
-    check_stack(stack, params)
-    params = settle_size(params, stack.n_particles)
-    exponent = exponent_of_unit(stack)
-    with use_threads(threads) as count:
+    with use_threads(threads) as count, _naming(stack):
+        check_stack(stack, params)
+        params = settle_size(params, stack.n_particles)
+        exponent = exponent_of_unit(stack)
         scaled = ScaledStack(stack, exponent) if exponent else stack
         return _budget(Preparation(scaled, params, count, StageTimes()))
+
+
+@contextmanager
+def _naming(stack: ImageStack) -> Iterator[None]:
+    """Errors of the input begin with the name of its file, if they do not name it already."""
+    try:
+        yield
+    except InputError as error:
+        names = [path.name for path in getattr(stack, "paths", ())]
+        if not names or any(name in str(error) for name in names):
+            raise
+        raise InputError(f"{names[0]}: {error}") from error
+
+
+def _doubt_centres(result: DenoiseResult, prepared: Preparation) -> None:
+    """Warn where the centres found, if any were looked for, may be wrong; once."""
+    if not result.params.centre or result.shifts_px is None:
+        return
+    known, where = getattr(prepared.stack, "known_shifts_px", None), prepared.where
+    if not warn_about_origins(known, result.shifts_px, where):
+        found = result.shifts_px - (0 if known is None else known)
+        if not warn_about_reach(found, reach_px(prepared), result.junk, where):
+            warn_about_faint(result.faint, where)
 
 
 def _budget(prepared: Preparation) -> Budget:

@@ -18,7 +18,7 @@ from .basis.make import make_basis
 from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project
 from .budget import CHUNK_BYTES, mebibytes, sample_size
 from .errors import OutputError
-from .imaging.copies import image_keys, warn_about_copies
+from .imaging.copies import image_keys, refuse_all_alike, warn_about_copies
 from .imaging.ctf import (
     check_pixel_size,
     classify_ctf,
@@ -37,7 +37,7 @@ from .imaging.noise import (
     relative_power,
     whiten_images,
 )
-from .imaging.origins import warn_if_reversed
+from .imaging.origins import warn_if_misplaced
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_even, warn_if_inverted
 from .params import DenoiseParams
@@ -70,7 +70,7 @@ class Preparation:
         self.keep = True  # the coefficients of all particles in memory
         self.ctf = stack.ctf if params.ctf else None
         self.shifts_px: FloatArray | None = getattr(stack, "known_shifts_px", None)
-        self.reversed = False  # the signs of these
+        self.misplaced = False  # by these, seen before the work begins
         self.noise, self.support = self.look()
         self.basis = self.make_basis()
 
@@ -80,7 +80,8 @@ class Preparation:
         rows = sample_rows(self.stack)
         sample = self.stack.read(rows)
         self.deviation = float(np.median(sample.std(axis=(1, 2), dtype=np.float64)))  # of an image
-        refuse_wild_pixels(sample, rows, self.deviation, self.where)
+        refuse_wild_pixels(sample, rows, self.deviation)
+        refuse_all_alike(sample)
         noise = estimate_noise(sample)
         radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise)
         if self.params.method != "cwf":  # which has no other defence against junk than to take it for noise
@@ -88,10 +89,9 @@ class Preparation:
             if not alike.all():
                 rows, sample = rows[alike], sample[alike]
                 noise = estimate_noise(sample)
-        warn_if_inverted(sample, noise, radius)
-        if self.shifts_px is not None:
-            known = self.shifts_px[rows]
-            self.reversed = warn_if_reversed(sample, known, radius, noise.mean, self.where, self.threads)
+        warn_if_inverted(sample, noise, radius, self.where)
+        known = None if self.shifts_px is None else self.shifts_px[rows]
+        self.misplaced = warn_if_misplaced(sample, known, radius, noise.mean, self.where, self.threads)
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):
@@ -127,7 +127,7 @@ class Preparation:
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
             keys[rows] = image_keys(images)
-            refuse_wild_pixels(images, rows, self.deviation, self.where)
+            refuse_wild_pixels(images, rows, self.deviation)
             images = images - np.float32(self.noise.mean)
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic:
@@ -141,7 +141,7 @@ class Preparation:
             done += len(rows)
             self.progress("expand", done, n)
         if out is None:
-            warn_about_copies(keys)
+            warn_about_copies(keys, self.where)
         return coefs
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .basis.interface import SteerableBasis
+from .doubts import FAINT
 from .imaging.resample import resample_images
 from .params import DenoiseParams
 from .records import (
@@ -37,6 +38,9 @@ class DenoiseResult:
         all are restored with weights: :func:`mfvdm_fast.restore.score.trust_in`.
     junk_below : the score below which an image is taken for junk: -log(100), or more where much of the stack is
         (:func:`mfvdm_fast.restore.score.junk_below`). None without a score.
+    faint : share of the images, junk left out, of which it is not clear that they show a particle (log odds below 20 of
+        one of the stack's views against noise alone). 0 without matching.
+    may_be_noise : there may be no particles at all, which was warned about: scores then tell noise from noise.
     eigenvalues : per angular frequency k of the last graph, descending.
     box_size : of the images, L.
     basis, coefs : the restored particles, without CTF; the basis of a large box has a coarser grid of its own.
@@ -55,6 +59,8 @@ class DenoiseResult:
     log_likelihood: FloatArray | None
     score: FloatArray | None
     junk_below: float | None
+    may_be_noise: bool
+    faint: float
     eigenvalues: dict[int, FloatArray]
     box_size: int
     basis: SteerableBasis
@@ -76,6 +82,11 @@ class DenoiseResult:
     def junk(self) -> BoolArray | None:
         """(n,), True where the score is below ``junk_below``; None without a score."""
         return None if self.score is None or self.junk_below is None else self.score < self.junk_below
+
+    @property
+    def mostly_faint(self) -> bool:
+        """Whether centres can hardly be found, or seen to be off, in so much noise."""
+        return self.faint > FAINT
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""

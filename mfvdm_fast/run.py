@@ -63,6 +63,7 @@ class Run(Stages):
         self.neighbors: NeighborTable | None = None
         self.score: FloatArray | None = None
         self.junk_below: float | None = None
+        self.may_be_noise, self.faint = False, 0.0
 
     def run(self) -> DenoiseResult:
         prepared = self.prepared
@@ -85,6 +86,8 @@ class Run(Stages):
             log_likelihood=None if self.presence is None else self.presence.log_likelihood,
             score=self.score,
             junk_below=self.junk_below,
+            may_be_noise=self.may_be_noise,
+            faint=self.faint,
             eigenvalues=self.eigenvalues,
             box_size=prepared.stack.box_size,
             basis=prepared.basis,
@@ -164,10 +167,15 @@ class Run(Stages):
 
     def doubt(self) -> None:
         """Warn where there may be no particles, or more junk than is told."""
-        if self.presence is None or self.score is None or warn_if_noise(self.presence.average, self.prepared.where):
+        if self.presence is None or self.score is None:
             return
-        if stands_out(self.presence.average, SURE) or self.prepared.holds_particles():
-            warn_about_junk(self.score < (self.junk_below or JUNK_BELOW), self.prepared.where)
+        average, where = self.presence.average, self.prepared.where
+        junk = self.score < (self.junk_below or JUNK_BELOW)
+        self.faint = float(np.mean(average[~junk] < SURE)) if not junk.all() else 1.0
+        clear = stands_out(average, SURE)
+        self.may_be_noise = not clear and (warn_if_noise(average, where) or not self.prepared.holds_particles())
+        if not self.may_be_noise:
+            warn_about_junk(junk, trust_in(self.score), where)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.

@@ -7,7 +7,7 @@ import pytest
 
 from mfvdm_fast import ParticleStack, centring, denoise, preset
 from mfvdm_fast.centring import find_lost, make_scene
-from mfvdm_fast.doubts import warn_about_reach
+from mfvdm_fast.doubts import FAINT, warn_about_faint, warn_about_reach
 from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.imaging.fourier_shift import shift_images
 from mfvdm_fast.params import settle_size
@@ -101,6 +101,19 @@ def test_shifts_that_reach_as_far_as_is_searched_are_warned_about() -> None:
     far = simulate_stack(synthetic_particle(BOX), 5.0, 300, SimulationSettings(snr=0.2, shift_std_px=2.5), seed=4)
     with pytest.warns(MfvdmWarning, match=r"% of the particles were found more than 2\.\d px off the centre, the"):
         denoise(far, threads=1)
+
+
+def test_centres_found_in_much_noise_are_warned_about(still: SimulatedStack) -> None:
+    assert not warn_about_faint(FAINT)
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: 46% of the particles hardly stand out from .* \(--no-centre\)$"):
+        assert warn_about_faint(0.46, "a.star: ")
+    noisy = simulate_stack(synthetic_particle(BOX), 5.0, 300, SimulationSettings(snr=0.04), seed=0)
+    with pytest.warns(MfvdmWarning, match=r"^\d\d% of the particles hardly stand out from the noise") as told:
+        found = denoise(noisy, preset(centre=True), threads=1)
+    assert len(told) == 1
+    assert np.abs(shifts_of(found)).max() > 1.0  # of particles that stand in the centre
+    assert found.mostly_faint
+    assert not denoise(still, preset(n_neighbors=20, centre=False), threads=2).mostly_faint
 
 
 def test_too_few_particles_are_left_where_they_are() -> None:

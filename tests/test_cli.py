@@ -86,6 +86,30 @@ def test_the_snr_of_a_large_box_is_that_of_its_pixels() -> None:
     assert estimate_snr(found) == pytest.approx(0.3, rel=0.25)
 
 
+def test_of_noise_no_junk_is_claimed(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).normal(size=(300, 33, 33)).astype(np.float32)
+    done = cli.denoise(write_stack(tmp_path / "a.mrcs", noise), "-o", tmp_path / "out")
+    assert "a.mrcs: 0% of the images are likelier to show a particle than nothing but noise" in done.err
+    assert "junk:        not told from particles, as there may be none at all (see the warnings)" in done.out
+    numbers = json.loads((tmp_path / "out" / "manifest.json").read_text())["estimated"]
+    assert numbers["may_be_noise"]
+    assert numbers["n_junk"] > 0
+    of_particles = cli.denoise(simulated / "particles.star", "-o", tmp_path / "good")
+    assert "likely no good particle" in of_particles.out
+    assert not json.loads((tmp_path / "good" / "manifest.json").read_text())["estimated"]["may_be_noise"]
+
+
+def test_shifts_that_noise_hides_are_not_denied(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    make = ("simulate", "-n", "150", "-L", "32", "--snr", "0.04", "--threads", "1", "-o", tmp_path / "noisy")
+    assert cli(*make).code == 0
+    hidden, clear = (
+        cli("denoise", folder / "particles.star", "-o", tmp_path / name, "--threads", "1").out
+        for folder, name in ((tmp_path / "noisy", "hidden"), (simulated, "clear"))
+    )
+    assert "not seen to be off the middle of the boxes, but in so much noise that would hardly be seen" in hidden
+    assert "not seen to be off the middle of the boxes\n" in clear
+
+
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out", "--particle-diameter", "100")
     assert done.code == 0
@@ -105,6 +129,9 @@ def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_pat
     assert "fills the box" not in done.out
     assert "search: done" in done.err  # progress as log lines
     assert "n_frequencies = 2 has no effect: the first neighbours agree so well that they are not refined" in done.err
+    idle = cli.denoise(simulated / "particles.star", "-o", tmp_path / "idle", "--matchings", "0", "--no-centre")
+    assert "boxes, with --matchings 0 anyway: --no-centre had no effect" in idle.out
+    assert "centre = False has no effect: nothing is matched (--matchings 0), so nobody looks where the" in idle.err
     assert "fills the box: if the particle is smaller, give --particle-diameter" in cli.denoise(
         simulated / "particles.star", "-o", tmp_path / "full"
     ).out  # fmt: skip

@@ -172,11 +172,21 @@ def test_bad_pixels_are_named(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mrcs"]
 
 
+@pytest.mark.parametrize("more", [(), ("--preset", "paper"), ("--dry-run",)])
+def test_a_stack_of_one_image_is_refused(more: tuple[str, ...], cli: Cli, images: np.ndarray, tmp_path: Path) -> None:
+    source = write_stack(tmp_path / "a.mrcs", np.repeat(images[:1], 60, axis=0))
+    done = cli.denoise(source, "-o", tmp_path / "out", *more)
+    assert_refused(
+        done, 3, "error: a.mrcs: the images are all alike: they differ from their mean by 0 of their", "check"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_masked_images_have_no_noise(cli: Cli, images: np.ndarray, tmp_path: Path) -> None:
     line = np.arange(BOX_SIZE) - BOX_SIZE // 2
     source = write_stack(tmp_path / "a.mrcs", images * (np.hypot(line[:, None], line[None, :]) < 14))
     done = cli.denoise(source, "-o", tmp_path / "out")
-    assert_refused(done, 3, "the noise cannot be estimated from masked images", "without a mask")
+    assert_refused(done, 3, "a.mrcs: the pixels outside", "cannot be estimated from masked images", "without a mask")
     assert not (tmp_path / "out").exists()
 
 

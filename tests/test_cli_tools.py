@@ -20,6 +20,7 @@ from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import open_stack
 from mfvdm_fast.io.star import read_star, write_star
 from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
+from mfvdm_fast.params import preset
 from mfvdm_fast.records import NeighborTable
 
 from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
@@ -378,7 +379,7 @@ def test_one_is_no_plural(cli: Cli, simulated: Path, tmp_path: Path) -> None:
 
 
 def test_summary_tells_where_nobody_looked_for_centres() -> None:
-    numbers = {"shift_px": None, "chosen": {"centre": False}}
-    assert _centres(numbers, None, 99) == "not looked for in fewer than 100 particles (--centre does)"
-    assert _centres(numbers, None, 100) == "not seen to be off the middle of the boxes"
-    assert _centres(numbers, False, 99) == "taken to be in the middle of the boxes"
+    numbers = {"shift_px": None, "mostly_faint": False, "chosen": {"centre": False, "refine": True}}
+    assert _centres(numbers, preset(), 99) == "not looked for in fewer than 100 particles (--centre does)"
+    assert _centres(numbers, preset(), 100) == "not seen to be off the middle of the boxes"
+    assert _centres(numbers, preset(centre=False), 99) == "taken to be in the middle of the boxes"

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from mfvdm_fast.errors import MfvdmWarning
-from mfvdm_fast.imaging.copies import image_keys, warn_about_copies
+from mfvdm_fast.errors import InputError, MfvdmWarning
+from mfvdm_fast.imaging.copies import image_keys, refuse_all_alike, warn_about_copies
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.params import preset
 from mfvdm_fast.pipeline import denoise
@@ -36,13 +36,19 @@ def test_few_grey_values_are_enough(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ([5, 4, 3, 4], "^one image is a copy of another image in the stack, such as those of particles 2 and 4: each"),
-        ([9, 1, 9, 1, 9], "^3 images are copies of another image in the stack, such as those of particles 1 and 3: "),
+        (
+            [5, 4, 3, 4],
+            r"^a\.star: one image is a copy of another image in the stack, such as those of particles 2 and 4: each",
+        ),
+        (
+            [9, 1, 9, 1, 9],
+            r"^a\.star: 3 images are copies of another image in the stack, such as those of particles 1 and 3: ",
+        ),
     ],
 )
 def test_copies_are_counted_and_a_pair_is_named(keys: list[int], text: str) -> None:
     with pytest.warns(MfvdmWarning, match=text) as seen:
-        warn_about_copies(np.array(keys))
+        warn_about_copies(np.array(keys), "a.star: ")
     assert len(seen) == 1
     assert str(seen[0].message).endswith("leave the copies out")
 
@@ -53,6 +59,27 @@ def test_nothing_is_said_where_there_are_no_copies() -> None:
         warn_about_copies(np.arange(10))
         warn_about_copies(np.empty(0, np.int64))
     assert said == []
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-7, 5e-3])
+def test_images_that_are_all_alike_are_refused(difference: float, rng: np.random.Generator) -> None:
+    images = 3 + np.repeat(rng.normal(size=(1, 24, 24)), 50, axis=0)
+    draw = rng.normal(size=images.shape)
+    with pytest.raises(InputError, match=r"^the images are all alike: they differ from their mean by .* not copies of"):
+        refuse_all_alike((images + difference * draw).astype(np.float32))
+    refuse_all_alike((images + 0.02 * draw).astype(np.float32))
+    refuse_all_alike((images + np.arange(50)[:, None, None] * rng.normal(size=(1, 24, 24))).astype(np.float32))
+
+
+@pytest.mark.parametrize("unit", [2e-3, 1.0])
+def test_views_without_noise_are_restored(unit: float) -> None:
+    """Their log likelihoods are beyond what single precision takes, unless both sides of them are of one size."""
+    clean = simulate_stack(synthetic_particle(33), 6.0, 120, SimulationSettings(ctf=False), threads=1).read_ctf(
+        np.arange(120)
+    )
+    images = unit * clean
+    found = denoise(ParticleStack.from_array(images), threads=1).images()
+    assert np.square(found - images).mean() < 0.05 * images.var()
 
 
 def test_a_run_warns_once_however_the_images_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ def test_a_stack_of_noise_is_warned_about() -> None:
     images = np.random.default_rng(1).normal(size=(500, BOX, BOX)).astype(np.float32)
     with pytest.warns(MfvdmWarning, match=r"^0% of the images are likelier to show a particle than nothing but noise"):
         found = denoise(ParticleStack.from_array(images, PIXEL_SIZE))
+    assert found.may_be_noise
     assert found.junk is not None
     assert found.junk.mean() > 0.5
 
@@ -53,22 +54,36 @@ def test_a_stack_of_coloured_noise_is_warned_about() -> None:
     with pytest.warns(MfvdmWarning, match=r"^the middle of the images holds no more than their corners do, so what is"):
         found = denoise(ParticleStack.from_array(images.astype(np.float32), PIXEL_SIZE), threads=1)
     assert found.whitened
-    assert found.log_likelihood is not None
+    assert found.may_be_noise
 
 
 def test_much_junk_is_warned_about() -> None:
-    assert not warn_about_junk(np.arange(100) < MUCH_JUNK * 100)
-    with pytest.warns(MfvdmWarning, match=r"^a\.star: 60% of the images are likely no .*: leave out images of low"):
-        assert warn_about_junk(np.arange(100) < 60, "a.star: ")
-    settings = SimulationSettings(snr=0.1, junk_fraction=0.7)
+    assert not warn_about_junk(np.arange(99) < MUCH_JUNK * 99)
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: about 60% of the images are .* 60% are told .* images of low"):
+        assert warn_about_junk(np.arange(100) < 60, where="a.star: ")
+    some, trust = np.arange(100) < 20, np.full(100, 0.6)  # more than is flagged
+    with pytest.warns(MfvdmWarning, match=r"^about 40% of the images are likely no good particles; 20% are told \(mf"):
+        assert warn_about_junk(some, trust)
+    assert not warn_about_junk(some, trust + 0.1)
+
+
+@pytest.mark.parametrize(("snr", "share"), [(0.1, 0.7), (0.2, 0.5)])
+def test_much_junk_is_seen_where_less_of_it_is_flagged(snr: float, share: float) -> None:
+    settings = SimulationSettings(snr=snr, junk_fraction=share)
     noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
-    with pytest.warns(MfvdmWarning, match=r"of the images are likely no good particles \(mfvdmJunk\), and where so"):
-        denoise(noisy, preset(centre=False), threads=1)
+    with pytest.warns(
+        MfvdmWarning, match=r"^about \d\d% of the images are likely no good particles; \d\d% are told"
+    ) as told:
+        found = denoise(noisy, preset(centre=False), threads=1)
+    assert len(told) == 1
+    assert found.junk is not None
+    assert found.junk.mean() < share - 0.1
 
 
 def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are errors
     noisy = simulate_stack(synthetic_particle(64), 4.0, 500, SimulationSettings(snr=0.02), seed=1)
     found = denoise(noisy, preset("default", n_matchings=1, centre=False))
+    assert not found.may_be_noise
     assert found.junk is not None
     assert found.junk.mean() < 0.1
 

@@ -14,7 +14,7 @@ from mfvdm_fast import denoise, preset, simulate_stack, synthetic_particle
 from mfvdm_fast.doubts import warn_about_origins
 from mfvdm_fast.errors import InputError, MfvdmWarning, ParameterError
 from mfvdm_fast.imaging.fourier_shift import shift_images
-from mfvdm_fast.imaging.origins import CERTAIN, GROUPS, measure_signs, warn_if_reversed
+from mfvdm_fast.imaging.origins import CERTAIN, GROUPS, WAYS, measure_offset, measure_ways, warn_if_misplaced
 from mfvdm_fast.io.centred_star import write_centred_star
 from mfvdm_fast.io.denoised_star import write_denoised_star
 from mfvdm_fast.io.particle_table import find_particles
@@ -24,7 +24,7 @@ from mfvdm_fast.simulate import SimulationSettings
 
 from .conftest import shared_data
 from .reference.io import star_text, write_mrc
-from .reference.shifts import reference_signs
+from .reference.shifts import reference_half_turn, reference_way
 
 PIXEL_SIZE = 1.5
 
@@ -229,27 +229,87 @@ def test_origins_that_the_images_take_back_are_warned_about() -> None:
             assert warn_about_origins(wrong, true, "a.star: ")
 
 
-@pytest.mark.parametrize("spread", [1.0, 3.0, 6.0])
-def test_the_sign_of_origins_is_seen_whatever_their_size(spread: float) -> None:
+@pytest.mark.parametrize("spread", [1.5, 3.0, 6.0])
+def test_wrong_signs_and_exchanged_columns_are_seen_whatever_the_size(spread: float) -> None:
     settings = SimulationSettings(snr=0.1, shift_std_px=spread)
-    simulated = simulate_stack(synthetic_particle(48), 5.0, 500, settings, seed=1)
-    images, true = simulated.read(np.arange(500)), simulated.shifts_px
+    simulated = simulate_stack(synthetic_particle(48), 5.0, 600, settings, seed=1)
+    images, true = simulated.read(np.arange(600)), simulated.shifts_px
     rng = np.random.default_rng(0)
-    assert not warn_if_reversed(images, true, 20.0)
-    assert measure_signs(images, true, 20.0) > CERTAIN
-    assert abs(measure_signs(images, rng.permutation(true), 20.0)) < CERTAIN
-    assert measure_signs(images, true + rng.normal(size=true.shape), 20.0) > 0
-    with pytest.warns(MfvdmWarning, match=r"^a\.star: the origins that the input gives have the wrong sign: moved the"):
-        assert warn_if_reversed(images, -true, 20.0, where="a.star: ")
+    assert not warn_if_misplaced(images, true, 20.0)
+    assert measure_ways(images, true, 20.0).max() < 0
+    assert measure_ways(images, rng.permutation(true), 20.0).max() < CERTAIN
+    assert measure_ways(images, true + rng.normal(size=true.shape), 20.0).max() < CERTAIN
+    for way, wrong, remedy in WAYS:
+        given = true @ np.array(way)  # the inverse of each is its transpose
+        with pytest.warns(MfvdmWarning, match=rf"^a\.star: the origins that the input gives {wrong}: .*: {remedy}$"):
+            assert warn_if_misplaced(images, given, 20.0, where="a.star: ")
 
 
-def test_the_measure_of_signs_is_that_of_its_definition(rng: np.random.Generator) -> None:
+def test_the_measure_of_ways_is_that_of_its_definition(rng: np.random.Generator) -> None:
     images = (rng.normal(size=(70, 12, 12)) + 5).astype(np.float32)
     shifts = rng.normal(0, 2, (70, 2))
-    found = measure_signs(images, shifts, 4.5, 5.0)
-    assert found == pytest.approx(reference_signs(images - 5.0, shifts, 4.5, GROUPS), rel=1e-3)
-    assert found == measure_signs(images, shifts, 4.5, 5.0, threads=2) == -measure_signs(images, -shifts, 4.5, 5.0)
-    assert measure_signs(images[:31], shifts[:31], 4.5) == 0  # too few to tell
+    found = measure_ways(images, shifts, 4.5, 5.0)
+    for place in (0, 3, 5):
+        expected = reference_way(images - 5.0, shifts, np.array(WAYS[place][0]), 4.5, GROUPS)
+        assert found[place] == pytest.approx(expected, rel=1e-3)
+    np.testing.assert_array_equal(found, measure_ways(images, shifts, 4.5, 5.0, threads=2))
+    assert found[0] == pytest.approx(-measure_ways(images, -shifts, 4.5, 5.0)[0], rel=1e-6)
+    assert not measure_ways(images[:31], shifts[:31], 4.5).any()  # too few to tell
+
+
+def test_the_measure_of_an_offset_is_that_of_its_definition(rng: np.random.Generator) -> None:
+    images = (rng.normal(size=(70, 13, 13)) + 5).astype(np.float32)
+    images[:, 7:10, 3:6] += 1.0
+    place, certainty = measure_offset(images, None, 5.0)
+    assert place.tolist() == [-2.0, 2.0]
+    assert certainty == pytest.approx(reference_half_turn(images - 5.0, place, GROUPS), rel=1e-4)
+    again, same = measure_offset(images, np.zeros((70, 2)), 5.0)
+    assert again.tolist() == [-2.0, 2.0]
+    assert same == pytest.approx(certainty, rel=1e-3)
+    assert measure_offset(images[:31], None)[1] == 0
+
+
+@pytest.mark.parametrize("offset", [(12.0, 0.0), (-5.0, 9.0), (2.5, -3.0)])
+def test_particles_that_all_stand_off_alike_are_told(offset: tuple[float, float]) -> None:
+    settings = SimulationSettings(snr=0.1, shift_std_px=1.5)
+    simulated = simulate_stack(synthetic_particle(48), 5.0, 600, settings, seed=1)
+    images, true = simulated.read(np.arange(600)), simulated.shifts_px
+    given = true - offset
+    with pytest.warns(MfvdmWarning, match=r"^a\.star: all particles stand about .* leave them out$") as told:
+        assert warn_if_misplaced(images, given, 20.0, where="a.star: ")
+    x, y = (0 - measure_offset(images, given)[0]).tolist()
+    assert f"another box, binning or pixel size; add {x:+g} px to rlnOriginX and {y:+g} px to" in str(told[0].message)
+    assert not warn_if_misplaced(images, given - [x, y], 20.0)  # as it says
+    assert np.abs(measure_offset(images, given)[0] - offset).max() <= 1.0
+    moved = shift_images(images, given)
+    with pytest.warns(
+        MfvdmWarning, match=r"px off the centre, at x .* extract them again where they stand, or give origins"
+    ):
+        assert warn_if_misplaced(moved, None, 20.0)
+
+
+def test_large_boxes_are_compared_on_a_coarser_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = simulate_stack(synthetic_particle(65), 5.0, 400, SimulationSettings(snr=0.1, shift_std_px=2.0), seed=1)
+    images, given = simulated.read(np.arange(400)), simulated.shifts_px[:, ::-1]
+    fine, moved = measure_ways(images, given, 28.0), measure_offset(images, simulated.shifts_px - [0.0, 9.0])
+    monkeypatch.setattr("mfvdm_fast.imaging.origins.LARGEST_GRID", 48)
+    np.testing.assert_allclose(measure_ways(images, given, 28.0), fine, atol=2.0)
+    assert fine.argmax() == 3
+    place, certainty = measure_offset(images, simulated.shifts_px - [0.0, 9.0])
+    np.testing.assert_allclose(place, moved[0], atol=1.4)
+    assert certainty == pytest.approx(moved[1], rel=0.2)
+
+
+def test_a_view_that_is_not_round_stands_nowhere(rng: np.random.Generator) -> None:
+    clean = simulate_stack(synthetic_particle(65), 5.0, 8, SimulationSettings(), seed=1).read_ctf(np.arange(8))
+    places, certain = [], []
+    for view in clean:
+        images = np.repeat(view[None], 100, axis=0)
+        place, certainty = measure_offset(images + 3 * view.std() * rng.normal(size=images.shape), None)
+        places.append(np.hypot(*place))
+        certain.append(certainty)
+    assert max(places) > 5
+    assert certain == [0.0] * 8
 
 
 def test_origins_of_the_wrong_sign_are_warned_about_once() -> None:

@@ -53,12 +53,22 @@ def test_parameters_of_a_refinement_that_is_left_out_are_refused() -> None:
 
 def test_parameters_of_a_refinement_that_the_data_do_without_are_told() -> None:
     given = preset(n_frequencies=2, n_eigenvectors=8)
-    assert left_idle(given, refined=False) == ["n_frequencies", "n_eigenvectors"]
-    assert left_idle(given, refined=True) == left_idle(preset(), refined=False) == []
-    assert left_idle(preset("paper"), refined=True) == left_idle(preset(method="cwf"), refined=None) == []
+    assert list(left_idle(given, refined=False)) == ["n_frequencies", "n_eigenvectors"]
+    assert left_idle(given, refined=True) == left_idle(preset(), refined=False) == {}
+    assert left_idle(preset("paper"), refined=True) == left_idle(preset(method="cwf"), refined=None) == {}
     spectral = preset(method="spectral", diffusion_time=2, n_eigenvectors=8)  # these are Algorithm 2's too
-    assert left_idle(spectral, refined=False) == ["diffusion_time"]
-    assert left_idle(preset(n_eigenvectors=8, refine=True), refined=True) == []
+    assert list(left_idle(spectral, refined=False)) == ["diffusion_time"]
+    assert left_idle(preset(n_eigenvectors=8, refine=True), refined=True) == {}
+
+
+def test_parameters_of_a_matching_that_is_not_done_are_named() -> None:
+    given = preset(n_matchings=0, centre=False, n_template_eigenvectors=100, n_frequencies=2)
+    idle = left_idle(given, refined=True)
+    assert list(idle) == ["centre", "n_template_eigenvectors"]
+    assert all(why.startswith("nothing is matched (--matchings 0)") for why in idle.values())
+    assert "n_frequencies" in left_idle(given, refined=False)
+    assert left_idle(preset(n_matchings=0, centre=True, n_template_eigenvectors=100), refined=True) == {}
+    assert left_idle(preset(n_matchings=0), refined=True) == left_idle(preset(centre=False), refined=True) == {}
 
 
 @pytest.mark.parametrize("params", [preset(), preset("paper"), preset("paper", refine=None), preset(method="cwf")])

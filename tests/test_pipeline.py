@@ -287,6 +287,18 @@ def test_too_few_particles_are_refused(simulated: SimulatedStack) -> None:
         denoise(stack, DenoiseParams(n_neighbors=20))
 
 
+@pytest.mark.parametrize("box_size", [16, 17, 22, 39])
+def test_small_boxes_even_and_odd(box_size: int) -> None:
+    stack = simulate_stack(synthetic_particle(box_size), PIXEL_SIZE, 100, SimulationSettings(snr=0.5), threads=1)
+    clean = stack.read_clean(np.arange(100))
+    images = denoise(stack, preset(), threads=1).images()
+    assert images.shape == clean.shape
+    score, raw = (
+        evaluate_images([clean], [some], float(np.ptp(clean))).psnr_db for some in (images, stack.read(np.arange(100)))
+    )
+    assert score > raw + 1
+
+
 def test_a_tiny_box_is_refused() -> None:
     stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(60, 8, 8)))
     with pytest.raises(InputError, match="the box is 8 px wide"):

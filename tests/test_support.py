@@ -127,8 +127,10 @@ def test_inverted_particles_are_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not warn_if_inverted(images, noise, 14.0)
-    with pytest.warns(MfvdmWarning, match=r"darker than their background: .* run again with --invert \(invert=True\)"):
-        assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0)
+    with pytest.warns(
+        MfvdmWarning, match=r"^a\.star: the particles are darker than .* run again with --invert \(invert=True\)"
+    ):
+        assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0, "a.star: ")
 
 
 def test_noise_that_is_alike_from_pixel_to_pixel_is_not_taken_for_inverted_particles() -> None:

@@ -205,7 +205,7 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
     }
     if job.truth is not None:
         sheet["truth"] = replace(job.truth, centres_px=result.shifts_px).read_clean(rows)
-    junk = np.zeros(n, bool) if result.junk is None else result.junk
+    junk = np.zeros(n, bool) if result.junk is None or result.may_be_noise else result.junk
     titles = [f"{row + 1}{' (junk)' if junk[row] else ''}" for row in rows]
     write_contact_sheet(out.path("contact_sheet.png"), sheet, titles)
 

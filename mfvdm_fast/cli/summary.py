@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..errors import counted
 from ..io.stack import ParticleStack
-from ..params import CENTRED_FROM, DenoiseParams, left_idle
+from ..params import CENTRED_FROM, REFINEMENT, DenoiseParams, left_idle
 from ..records import CtfParameters
 from ..result import DenoiseResult
 
@@ -50,6 +50,8 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "n_ctfs": count_ctfs(stack.ctf),
         "shift_px": None if result.shifts_px is None else float(np.sqrt(np.square(result.shifts_px).mean())),
         "n_junk": None if result.junk is None else int(result.junk.sum()),
+        "may_be_noise": result.may_be_noise,
+        "mostly_faint": result.mostly_faint,
         "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
@@ -94,27 +96,32 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
         "neighbours": _neighbours(job.params, numbers["chosen"]),
-        "centres": _centres(numbers, job.params.centre, job.stack.n_particles),
-        "junk": _junk(numbers["n_junk"], job.stack.n_particles),
+        "centres": _centres(numbers, job.params, job.stack.n_particles),
+        "junk": _junk(numbers["n_junk"], job.stack.n_particles, numbers["may_be_noise"]),
         "time": f"{sum(seconds.values()):.1f} s",
     }
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
 
 
-def _centres(numbers: dict[str, Any], asked: bool | None, n_particles: int) -> str:
+def _centres(numbers: dict[str, Any], asked: DenoiseParams, n_particles: int) -> str:
     """Where the particles stood."""
     shift, found = numbers["shift_px"], numbers["chosen"]["centre"]
     if shift is None:
-        seen = found is False and asked is None
+        if "centre" in left_idle(asked, numbers["chosen"]["refine"]):
+            return "taken to be in the middle of the boxes, with --matchings 0 anyway: --no-centre had no effect"
+        seen = found is False and asked.centre is None
         if seen and n_particles < CENTRED_FROM:
             return f"not looked for in fewer than {CENTRED_FROM} particles (--centre does)"
-        return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes"
+        hardly = ", but in so much noise that would hardly be seen" if seen and numbers["mostly_faint"] else ""
+        return f"{'not seen to be off' if seen else 'taken to be in'} the middle of the boxes{hardly}"
     source = "found from the images" if found else "given by the input"
     return f"moved by {shift:.2f} px (rms, each of x and y), {source} (mfvdmSourceOriginX/YAngst)"
 
 
-def _junk(count: int | None, n_particles: int) -> str:
+def _junk(count: int | None, n_particles: int, may_be_noise: bool) -> str:
     """How many images are flagged, and where."""
+    if may_be_noise:
+        return "not told from particles, as there may be none at all (see the warnings)"
     if count is None:
         return "not looked for: that takes matching (--preset default)"
     are = "is likely no good particle" if count == 1 else "are likely no good particles"
@@ -125,7 +132,8 @@ def _neighbours(params: DenoiseParams, chosen: dict[str, Any]) -> str:
     """How the neighbours were found."""
     if params.method == "cwf":
         return "none, restored by the covariance Wiener filter alone"
-    idle = " and ".join(f"--{name.removeprefix('n_')}" for name in left_idle(params, chosen["refine"]))
+    in_vain = [name for name in left_idle(params, chosen["refine"]) if name in REFINEMENT[params.method]]
+    idle = " and ".join(f"--{name.removeprefix('n_')}" for name in in_vain)
     refined = (
         f"refined with {counted(params.n_frequencies, 'frequency', 'frequencies')}"
         if chosen["refine"]

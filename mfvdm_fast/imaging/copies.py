@@ -6,8 +6,10 @@ import warnings
 
 import numpy as np
 
-from ..errors import MfvdmWarning
+from ..errors import InputError, MfvdmWarning
 from ..records import Images, IndexArray
+
+LEAST_DIFFERENCE = 0.01  # of the standard deviation of an image; views of an octahedral particle differ by half of it
 
 
 def image_keys(images: Images) -> IndexArray:
@@ -25,8 +27,26 @@ def image_keys(images: Images) -> IndexArray:
     return np.array([hash(image.tobytes()) for image in rows], np.int64)
 
 
-def warn_about_copies(keys: IndexArray) -> None:
+def refuse_all_alike(images: Images) -> None:
+    """Raise InputError when the images (b, L, L) are all the same one, or nearly: none tells anything of another view.
+
+    >>> refuse_all_alike(np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32))
+    """
+    mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = np.median(images.std(axis=(1, 2)))
+    difference = np.median([(image - mean).std() for image in images]) / deviation
+    if difference < LEAST_DIFFERENCE:
+        raise InputError(
+            f"the images are all alike: they differ from their mean by {difference:.2g} of their standard deviation, "
+            f"and by less than {LEAST_DIFFERENCE:g} nothing tells views apart; check that the stack holds different "
+            "particles, not copies of one image"
+        )
+
+
+def warn_about_copies(keys: IndexArray, where: str = "") -> None:
     """Warn (MfvdmWarning) when images of the stack are the same, from the keys (n,) of all of them.
+
+    ``where`` begins the message.
 
     >>> warn_about_copies(np.array([7, 8, 9]))
     """
@@ -37,8 +57,8 @@ def warn_about_copies(keys: IndexArray) -> None:
     first, second = min(zip(order[same].tolist(), order[same + 1].tolist(), strict=True))
     count = f"{len(same)} images are copies" if len(same) > 1 else "one image is a copy"
     warnings.warn(
-        f"{count} of another image in the stack, such as those of particles {first + 1} and {second + 1}: each takes "
-        "the noise of its copy for signal and keeps it; leave the copies out",
+        f"{where}{count} of another image in the stack, such as those of particles {first + 1} and {second + 1}: each "
+        "takes the noise of its copy for signal and keeps it; leave the copies out",
         MfvdmWarning,
         stacklevel=2,
     )

@@ -59,7 +59,7 @@ def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel
     return NoiseModel(variance=variance, mean=float(pixels.mean()))
 
 
-def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float, where: str = "") -> None:
+def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float) -> None:
     """Raise InputError for a pixel more than WILDEST times ``sigma`` off its image's mean: it would outweigh all.
 
     Parameters
@@ -67,7 +67,6 @@ def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float, where: st
     images : (b, L, L) float32.
     rows : (b,), the particles that they are of.
     sigma : standard deviation of an image that is like most.
-    where : begins the message.
 
     Examples
     --------
@@ -78,7 +77,7 @@ def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float, where: st
     worst = int(largest.argmax())
     if largest[worst] > WILDEST * sigma:
         raise InputError(
-            f"{where}particle {rows[worst] + 1} has a pixel {largest[worst]:.2g} off its mean, more than {WILDEST:g} "
+            f"particle {rows[worst] + 1} has a pixel {largest[worst]:.2g} off its mean, more than {WILDEST:g} "
             f"times the standard deviation of most images, {sigma:.2g}: leave that particle out, or extract it again"
         )
 

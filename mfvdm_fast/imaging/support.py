@@ -122,8 +122,10 @@ def estimate_support(images: Images, noise: NoiseModel, threads: int | None = No
     return DiskSupport(estimate_radius(images, noise), estimate_bandlimit(images, noise, threads))
 
 
-def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> bool:
+def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where: str = "") -> bool:
     """Warn (MfvdmWarning) and return True when the particle is darker than its background.
+
+    ``where`` begins the message.
 
     >>> bright = np.zeros((4, 17, 17), np.float32) + (radii_px(17) < 5)
     >>> warn_if_inverted(bright.astype(np.float32), NoiseModel(0.01, 0.0), 6.0)
@@ -136,8 +138,9 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float) -> boo
     inverted = bool(means.mean() < -5 * error)
     if inverted:
         warnings.warn(
-            "the particles are darker than their background: this program expects white protein, as RELION does; "
-            "if protein is black in these images, run again with --invert (invert=True), or without it if it was given",
+            f"{where}the particles are darker than their background: this program expects white protein, as RELION "
+            "does; if protein is black in these images, run again with --invert (invert=True), or without it if it was "
+            "given",
             MfvdmWarning,
             stacklevel=2,
         )

@@ -20,7 +20,7 @@ import scipy.sparse.linalg
 
 from ..errors import InputError
 from ..records import BoolArray, Coefficients, FloatArray, NeighborTable, SteerableCoefficients
-from .templates import factor_penalty
+from .templates import balance, factor_penalty
 from .wiener import Observation
 
 EQUATIONS = 12.0  # that each reference's matches count for, against one that its shift is 0
@@ -89,12 +89,13 @@ def reference_features(
         observed[rows, extra:] = coefs.packed[rows] * weight[g]
         observed[rows, 1:extra] = -of_class[g]
     observed[:, 0] = 1
-    columns = [(log_prior - common)[:, None], of_reference, references]
+    columns = np.concatenate([(log_prior - common)[:, None], of_reference, references], axis=1).astype(np.complex64)
+    balance(observed, columns)
     offsets = coefs.offsets + extra
     offsets[0] = 0
     return ReferenceFeatures(
         SteerableCoefficients(observed, offsets),
-        SteerableCoefficients(np.concatenate(columns, axis=1).astype(np.complex64), offsets),
+        SteerableCoefficients(columns, offsets),
     )
 
 

@@ -256,10 +256,8 @@ def _features(
     left[0] = np.concatenate([left[0].real, -of_class[group]], axis=1).astype(np.complex64)
     right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
     widths[0] += of_class.shape[1]
-    for a, b in zip(left, right, strict=True):  # the same size on both sides, for float32 and for bounds
-        ratio = np.sqrt(_rms(a) / np.maximum(_rms(b), np.finfo(np.float32).tiny))
-        a /= ratio
-        b *= ratio
+    for a, b in zip(left, right, strict=True):
+        balance(a, b)
     offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
     return TemplateFeatures(
         particles[rows],
@@ -290,6 +288,21 @@ def factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, 
     axes = vectors[:, kept]
     inverse = np.divide(1, root, out=np.zeros_like(root), where=root > 0)
     return axes * inverse[:, None], penalty @ (axes * root[:, None])
+
+
+def balance(first: Coefficients, second: Coefficients) -> None:
+    """Bring the columns of both sides of a bilinear form to the same size, for float32 and for bounds; in place.
+
+    By powers of two, so that no product changes.
+
+    >>> observed, templates = np.full((3, 1), 64, np.complex64), np.ones((2, 1), np.complex64)
+    >>> balance(observed, templates)
+    >>> observed[0].real.tolist(), templates[0].real.tolist()
+    ([8.0], [8.0])
+    """
+    exponent = np.rint(0.5 * np.log2(_rms(first) / _rms(second)))
+    first *= np.exp2(-exponent)
+    second *= np.exp2(exponent)
 
 
 def _rms(features: Coefficients) -> FloatArray:
