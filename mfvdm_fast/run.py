@@ -10,13 +10,13 @@ from .basis.steerable_pca import weigh_features
 from .centring import (
     FIRST_SPREAD,
     NEXT_SPREAD,
-    find_lost,
     find_shifts,
     follow_templates,
     make_scene,
     stand_off_centre,
 )
 from .doubts import warn_about_junk
+from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
 from .params import DenoiseParams, settle
@@ -29,6 +29,7 @@ from .records import (
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
+from .restore.posterior import OWN, average_matches
 from .restore.score import (
     JUNK_BELOW,
     Presence,
@@ -151,6 +152,21 @@ class Run(Stages):
             templates = self.templates(table, coefs, seen, sweep)
         return table, templates
 
+    def consider_places(
+        self, templates: Templates | None, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
+    ) -> tuple[NeighborTable, FloatArray]:
+        """Matches wherever particles may stand, and what their restorations count for; they are said to stand there."""
+        own = np.full(coefs.n_particles, OWN)
+        if not self.params.centre or templates is None or self.presence is None:
+            return table, own
+        self.progress("centre", 0, 1)
+        scene = make_scene(self.prepared, coefs, seen, templates, self.threads)
+        found, here, places = match_elsewhere(scene, table, self.presence.log_likelihood, self.params.seed)
+        if self.prepared.shifts_px is not None:
+            self.prepared.shifts_px = self.prepared.shifts_px + places
+        self.progress("centre", 1, 1)
+        return found, own * here
+
     def judge(
         self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation
     ) -> FloatArray:
@@ -188,10 +204,12 @@ class Run(Stages):
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
-        sweep, trust, told, asked = 0, None, seen, self.params.n_matchings or 0
+        sweep, trust, told, asked, used = 0, None, seen, self.params.n_matchings or 0, templates is None
         while sweep < (self.params.n_matchings or 0):
-            templates = templates or self.templates(table, coefs, told, sweep)
-            found = self.match(templates, table, coefs, seen)
+            if used:
+                templates = None  # make room
+                templates = self.templates(table, coefs, told, sweep)
+            found, used = self.match(templates, table, coefs, seen), True
             table = found if sweep < asked else table
             if self.presence is not None:
                 self.score = self.judge(templates, self.presence, coefs, seen)
@@ -201,8 +219,10 @@ class Run(Stages):
                     told = replace(seen, trust=trust)
                     if self.asked.n_matchings is None:
                         self.params = replace(self.params, n_matchings=2)
-            templates, sweep = None, sweep + 1
+            sweep += 1
         self.doubt()
+        likely, own = self.consider_places(templates, table, coefs, seen)
+        templates = None
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         near = table if self.score is None else table.nearest(count)
         graph = self.graph(near, trust)
@@ -214,5 +234,7 @@ class Run(Stages):
 
         seen = replace(seen, trust=trust)
         restore_graph_map(coefs, seen, watched, graph.degrees, out=coefs.packed, threads=self.threads)
+        if asked and self.presence is not None:  # matches with log likelihoods
+            average_matches(coefs, likely, own, out=coefs.packed, threads=self.threads)
         self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
         return table
