@@ -22,7 +22,7 @@ from .restore.posterior import TEMPERATURE, posterior_weights
 
 LOST = 0.03  # of the particles, those that match nothing well, are looked for again at all places
 MANY_LOST = 0.1  # of these, found elsewhere, for which as many more are looked for
-LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 2000
+LOST_AT_ONCE, TEMPLATES_OF_LOST, TEMPLATES_IN_DOUBT = 128, 2000, 1000
 LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 MATCHES_AT_PLACE = 5  # of a particle at each place: more of them add little to its likelihood
 MUCH_DOUBT = 0.2  # of being elsewhere, on average over some, for which as many more are looked at
@@ -33,7 +33,7 @@ def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[
 
     Looked for are those of least ``log_likelihood`` (n,).
     """
-    others, here = _others(scene, seed), _here(scene)
+    others, here = _others(scene, TEMPLATES_OF_LOST, seed), _here(scene)
     lost, places = np.zeros(0, np.int64), np.zeros((0, 2))
     for some in _least_likely_first(log_likelihood):
         matches = _match_everywhere(scene, some, others, 2)
@@ -63,7 +63,7 @@ def match_elsewhere(
     (n, K) the likeliest matches here and elsewhere, (n,) probabilities, and (n, 2): (x, y) in px of the input from the
     centre. Most particles are not looked for elsewhere: these have the matches of ``table``, probability 1 and (0, 0).
     """
-    n, here, others = scene.coefs.n_particles, _here(scene), _others(scene, seed)
+    n, here, others = scene.coefs.n_particles, _here(scene), _others(scene, TEMPLATES_IN_DOUBT, seed)
     chance, places = np.ones(n), np.zeros((n, 2))
     found = table.take(np.arange(n))
     more = TEMPERATURE * np.log(n_compared(n) / len(others))  # what as many templates as here would have added
@@ -87,9 +87,9 @@ def match_elsewhere(
     return found, chance, places / scene.prepared.scale
 
 
-def _others(scene: Scene, seed: int) -> IndexArray:
+def _others(scene: Scene, count: int, seed: int) -> IndexArray:
     """Particles whose templates those in doubt are compared with."""
-    return np.sort(np.random.default_rng(seed).permutation(scene.coefs.n_particles)[:TEMPLATES_OF_LOST])
+    return np.sort(np.random.default_rng(seed).permutation(scene.coefs.n_particles)[:count])
 
 
 def _here(scene: Scene) -> int:
