@@ -10,6 +10,7 @@ they may be at all places goes into the mean that is their restoration (:func:`m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 
@@ -26,6 +27,7 @@ LOST_AT_ONCE, TEMPLATES_OF_LOST, TEMPLATES_IN_DOUBT = 128, 2000, 1000
 LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 MATCHES_AT_PLACE = 5  # of a particle at each place: more of them add little to its likelihood
 MUCH_DOUBT = 0.2  # of being elsewhere, on average over some, for which as many more are looked at
+FIELDS = [field.name for field in fields(NeighborTable)]
 
 
 def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[IndexArray, FloatArray]:
@@ -77,7 +79,7 @@ def match_elsewhere(
         there.scores[:] += np.repeat(prior, MATCHES_AT_PLACE, axis=1) + more
         both = _beside(near, there, away)
         best = np.argsort(-both.scores, axis=1, kind="stable")[:, : table.n_neighbors]
-        for name in ("indices", "mirrored", "angles", "scores"):
+        for name in FIELDS:
             getattr(found, name)[some] = np.take_along_axis(getattr(both, name), best, axis=1)
         at_place = np.zeros(prior.shape)
         np.add.at(at_place, (np.arange(len(some))[:, None], place[best]), posterior_weights(found.scores[some]))
@@ -123,9 +125,7 @@ def _match_everywhere(scene: Scene, particles: IndexArray, others: IndexArray, c
         _match_some(scene, particles[start : start + LOST_AT_ONCE], others, count)
         for start in range(0, len(particles), LOST_AT_ONCE)
     ]
-    return NeighborTable(
-        *(np.concatenate([getattr(one, name) for one in pieces]) for name in ("indices", "mirrored", "angles", "scores"))
-    )
+    return NeighborTable(*(np.concatenate([getattr(one, name) for one in pieces]) for name in FIELDS))
 
 
 def _match_some(scene: Scene, particles: IndexArray, others: IndexArray, count: int) -> NeighborTable:
@@ -147,18 +147,12 @@ def _match_some(scene: Scene, particles: IndexArray, others: IndexArray, count: 
         table.scores[side.rows] = np.where(own, -np.inf, found.scores + side.baseline[:, None])
     by_particle = (len(places), len(particles), count)
     return NeighborTable(
-        *(
-            part.reshape(by_particle).transpose(1, 0, 2).reshape(len(particles), -1)
-            for part in (table.indices, table.mirrored, table.angles, table.scores)
-        )
+        *(getattr(table, name).reshape(by_particle).transpose(1, 0, 2).reshape(len(particles), -1) for name in FIELDS)
     )
 
 
 def _beside(first: NeighborTable, second: NeighborTable, columns: IndexArray) -> NeighborTable:
     """Both tables side by side, of the second some columns."""
     return NeighborTable(
-        *(
-            np.concatenate([getattr(first, name), getattr(second, name)[:, columns]], axis=1)
-            for name in ("indices", "mirrored", "angles", "scores")
-        )
+        *(np.concatenate([getattr(first, name), getattr(second, name)[:, columns]], axis=1) for name in FIELDS)
     )
