@@ -12,7 +12,7 @@ what its image says of detail; it counts for OWN of the matches that have weight
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from ..errors import InputError
@@ -54,7 +54,7 @@ def average_matches(
     out : where the result goes; may be ``coefs.packed``.
     threads : the result does not depend on it.
 
-    Memory: 60 n K bytes, and 16 n per coefficient of one angular frequency for each thread.
+    Memory: 60 n K bytes, and for each thread 30 n K and 32 n per coefficient of one angular frequency.
 
     Raises InputError when the table is of other particles.
 
@@ -72,20 +72,17 @@ def average_matches(
     out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
     weights = posterior_weights(table.scores)
     share = own / (own + 1 / np.square(weights).sum(axis=1))
-    rows, columns = np.nonzero(weights)
-    values = (weights * (1 - share)[:, None])[rows, columns]
-    others, angles = table.indices[rows, columns], table.angles[rows, columns]
-    mirrored, share = table.mirrored[rows, columns], share.astype(np.float32)[:, None]
-
-    def sparse(some: NDArray[np.bool_], k: int) -> csr_array:
-        turned = (values[some] * np.exp(-1j * k * angles[some])).astype(np.complex64)
-        starts = np.searchsorted(rows[some], np.arange(n + 1))
-        return csr_array((turned, others[some], starts), shape=(n, n))
+    kept = weights > 0
+    values = (weights * (1 - share)[:, None])[kept].astype(np.float32)
+    others, angles = (table.indices + n * table.mirrored)[kept], table.angles[kept]  # after all particles their mirrors
+    starts, share = np.append(0, np.cumsum(kept.sum(axis=1))), share.astype(np.float32)[:, None]
 
     def average(k: int) -> None:
-        x = np.ascontiguousarray(coefs[k])
-        mean = sparse(~mirrored, k) @ x + sparse(mirrored, k) @ x.conj() + share * x
-        out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = mean
+        x = coefs[k]
+        turn = np.remainder(k * angles, 2 * np.pi).astype(np.float32)
+        turned = values * np.cos(turn) - 1j * (values * np.sin(turn))
+        mean = csr_array((turned, others, starts), shape=(n, 2 * n)) @ np.concatenate([x, x.conj()])
+        out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = mean + share * x
 
     with use_threads(threads) as count:
         map_in_order(average, range(coefs.k_max + 1), count)
