@@ -52,11 +52,7 @@ NEAR = 0.075  # wavelengths: what shifts may still be off, in each coordinate, w
 MOST_COMMON_MODES, PARTICLES_PER_MODE = 120, 20  # in which views stand off the centre together: more bring nothing
 LINE_ROUNDS = 2  # of finding the lines that templates share, and where the templates stand
 LINE_STEP, COARSEST_OF_LINES = 0.75, 0.3  # of 1 / (2 R): between frequencies; of the finest, the coarsest of them
-LOST = 0.03  # of the particles, those that match nothing well, are looked for again at all places
-MANY_LOST = 0.1  # of these, found elsewhere, for which as many more are looked for
-LOST_AT_ONCE, TEMPLATES_OF_LOST = 128, 2000
 MOVED_AT_ONCE = 640  # images
-LEAST_GAIN = 3.0  # in log likelihood, for which they are moved
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,20 @@ class Scene:
 
     def moved(self, references: Coefficients) -> Coefficients:
         """Coarse coefficients of ``references`` (r, P) at all places, (places x r, p): content moves by the place."""
-        return _at_all(self, references, -self.places, self.columns)
+        return self.at_all(references, -self.places, self.columns)
+
+    def at_all(
+        self, packed: Coefficients, centres: FloatArray, columns: IndexArray | slice = slice(None)
+    ) -> Coefficients:
+        """``packed`` (r, P) with each of ``centres`` (s, 2) in turn brought to the centre: (s x r, P or ``columns``)."""
+        basis, threads = self.prepared.basis, self.threads
+        images = basis.evaluate(packed, threads)
+        at_once = max(1, MOVED_AT_ONCE // max(1, len(images)))
+        parts = []
+        for start in range(0, len(centres), at_once):
+            moved = shift_copies(images, centres[start : start + at_once], threads)
+            parts.append(basis.expand(moved.reshape(-1, *images.shape[1:]), threads)[:, columns])
+        return np.concatenate(parts)
 
     def match(self, features: ReferenceFeatures, n_matches: int) -> NeighborTable:
         return match_neighbors(features.observed, features.references, None, n_matches, threads=self.threads)
@@ -140,20 +149,6 @@ def stand_off_centre(scene: Scene, seed: int = 0) -> bool:
     return True
 
 
-def _at_all(
-    scene: Scene, packed: Coefficients, centres: FloatArray, columns: IndexArray | slice = slice(None)
-) -> Coefficients:
-    """``packed`` (r, P) with each of ``centres`` (s, 2) px in turn brought to the centre: (s x r, P or ``columns``)."""
-    basis, threads = scene.prepared.basis, scene.threads
-    images = basis.evaluate(packed, threads)
-    at_once = max(1, MOVED_AT_ONCE // max(1, len(images)))
-    parts = []
-    for start in range(0, len(centres), at_once):
-        moved = shift_copies(images, centres[start : start + at_once], threads)
-        parts.append(basis.expand(moved.reshape(-1, *images.shape[1:]), threads)[:, columns])
-    return np.concatenate(parts)
-
-
 def find_shifts(scene: Scene, spread: float = FIRST_SPREAD, seed: int = 0) -> FloatArray:
     """(n, 2): (x, y) in px of the input from the centre at which the particles stand.
 
@@ -196,61 +191,6 @@ def _match_places(scene: Scene, references: Coefficients, spread: float) -> Floa
         weight = np.exp((found.scores - found.scores.max(axis=1, keepdims=True)) / TEMPERATURE)
         shifts[rows] = np.einsum("nk,nka->na", weight / weight.sum(axis=1, keepdims=True), where)
     return shifts
-
-
-def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[IndexArray, FloatArray]:
-    """Particles that are found elsewhere, ascending, and (r, 2): (x, y) in px of the input from the centre where.
-
-    A few references, compared coarsely, take some particles to a wrong view and place from which small moves do not
-    lead away. They match nothing well. Those of least ``log_likelihood`` (n,) are moved to all places and compared in
-    all detail with the templates of many others, of which they may match one much better than those that they match;
-    then the next, for as long as there are such particles among them.
-    """
-    n = scene.coefs.n_particles
-    others = np.sort(np.random.default_rng(seed).permutation(n)[:TEMPLATES_OF_LOST])
-    order, size = np.argsort(log_likelihood, kind="stable"), int(np.ceil(LOST * n))
-    lost, places = np.zeros(0, np.int64), np.zeros((0, 2))
-    for start in range(0, n, size):
-        some = np.sort(order[start : start + size])
-        elsewhere, where = _find_elsewhere(scene, some, others)
-        lost, places = np.concatenate([lost, some[elsewhere]]), np.concatenate([places, where])
-        if len(elsewhere) < MANY_LOST * len(some):
-            break
-    ascending = np.argsort(lost)
-    return lost[ascending], places[ascending] / scene.prepared.scale
-
-
-def _find_elsewhere(scene: Scene, particles: IndexArray, others: IndexArray) -> tuple[IndexArray, FloatArray]:
-    """Which of ``particles`` match one of ``others`` much better at another place, and (r, 2) px, that place."""
-    prepared, places = scene.prepared, scene.places
-    known = np.zeros((scene.coefs.n_particles, 2))
-    if prepared.shifts_px is not None:
-        known = prepared.shifts_px * prepared.scale
-    variance = max(0.5 * float((known**2).sum(axis=1).mean()), (FIRST_SPREAD * scene.wavelength) ** 2)
-    scores = np.concatenate(
-        [
-            _score_places(scene, particles[start : start + LOST_AT_ONCE], others)
-            for start in range(0, len(particles), LOST_AT_ONCE)
-        ]
-    )
-    scores -= ((known[particles, None] + places) ** 2).sum(axis=-1) / (2 * variance)
-    here = int(np.flatnonzero((places == 0).all(axis=1))[0])
-    elsewhere = np.flatnonzero(scores.max(axis=1) - scores[:, here] > LEAST_GAIN)
-    return elsewhere, places[scores[elsewhere].argmax(axis=1)]
-
-
-def _score_places(scene: Scene, particles: IndexArray, others: IndexArray) -> FloatArray:
-    """(r, places): log likelihood of each of ``particles`` for the best of the templates ``others`` but its own."""
-    places, threads = scene.places, scene.threads
-    moved = _at_all(scene, scene.coefs.packed[particles], places)
-    coefs = SteerableCoefficients(moved, scene.coefs.offsets)
-    scores = np.full(len(moved), -np.inf)
-    for side in scene.templates.features(coefs, scene.seen, np.tile(particles, len(places))):
-        known = SteerableCoefficients(side.templates.packed[others], side.templates.offsets)
-        found = match_neighbors(side.observed, known, None, 2, threads=threads)
-        own = others[found.indices[:, 0]] == side.particles
-        scores[side.rows] = np.where(own, found.scores[:, 1], found.scores[:, 0]) + side.baseline
-    return scores.reshape(len(places), len(particles)).T
 
 
 def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> FloatArray:

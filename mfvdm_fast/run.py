@@ -10,13 +10,13 @@ from .basis.steerable_pca import weigh_features
 from .centring import (
     FIRST_SPREAD,
     NEXT_SPREAD,
-    find_lost,
     find_shifts,
     follow_templates,
     make_scene,
     stand_off_centre,
 )
 from .doubts import warn_about_junk
+from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
 from .params import DenoiseParams, settle
@@ -29,6 +29,7 @@ from .records import (
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
+from .restore.posterior import OWN, average_matches
 from .restore.score import (
     JUNK_BELOW,
     Presence,
@@ -180,6 +181,7 @@ class Run(Stages):
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
 
+        Each restoration is averaged with those of its matches, at all places where the particle may stand.
         What looks like junk is restored as all are, but its neighbours listen to it less. Where there is much of it,
         junk has made templates for junk: particles are matched and judged once more, with templates in which it has no
         say. Only the judgement is kept, where one matching does: it makes up 0.1 to 0.3 dB, and another table loses it.
@@ -188,12 +190,16 @@ class Run(Stages):
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
-        sweep, trust, told, asked = 0, None, seen, self.params.n_matchings or 0
+        sweep, trust, told, asked, used = 0, None, seen, self.params.n_matchings or 0, False
+        likelihood = np.zeros(coefs.n_particles)
         while sweep < (self.params.n_matchings or 0):
-            templates = templates or self.templates(table, coefs, told, sweep)
-            found = self.match(templates, table, coefs, seen)
+            if used or templates is None:
+                templates = None  # to make room
+                templates = self.templates(table, coefs, told, sweep)
+            found, used = self.match(templates, table, coefs, seen), True
             table = found if sweep < asked else table
             if self.presence is not None:
+                likelihood = self.presence.log_likelihood if sweep < asked else likelihood
                 self.score = self.judge(templates, self.presence, coefs, seen)
                 trust = trust_in(self.score)
                 self.junk_below = junk_below(self.score, self.presence.average)
@@ -201,18 +207,44 @@ class Run(Stages):
                     told = replace(seen, trust=trust)
                     if self.asked.n_matchings is None:
                         self.params = replace(self.params, n_matchings=2)
-            templates, sweep = None, sweep + 1
+            sweep += 1
         self.doubt()
+        likely, own = table, np.full(coefs.n_particles, OWN)
+        if self.params.centre and used and templates is not None and self.presence is not None:
+            likely, here = self.consider_places(templates, table, likelihood, coefs, seen)
+            own *= here
+        templates = None
+        self.restore_on_graph(table, coefs, replace(seen, trust=trust))
+        if used and self.presence is not None:
+            average_matches(coefs, likely, own, out=coefs.packed, threads=self.threads)
+        self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
+        return table
+
+    def consider_places(
+        self,
+        templates: Templates,
+        table: NeighborTable,
+        likelihood: FloatArray,
+        coefs: SteerableCoefficients,
+        seen: Observation,
+    ) -> tuple[NeighborTable, FloatArray]:
+        """Matches wherever particles may stand, and how likely they stand where they were moved; moves them on."""
+        prepared = self.prepared
+        self.progress("centre", 0, 1)
+        scene = make_scene(prepared, coefs, seen, templates, self.threads)
+        found, here, places = match_elsewhere(scene, table, likelihood, self.params.seed)
+        prepared.shifts_px = places if prepared.shifts_px is None else prepared.shifts_px + places
+        self.progress("centre", 1, 1)
+        return found, here
+
+    def restore_on_graph(self, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation) -> None:
+        """Graph MAP on the graph of the nearest of ``table``, in place."""
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
-        near = table if self.score is None else table.nearest(count)
-        graph = self.graph(near, trust)
+        graph = self.graph(table if self.score is None else table.nearest(count), seen.trust)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
 
         def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)
             return solve(k, most)
 
-        seen = replace(seen, trust=trust)
         restore_graph_map(coefs, seen, watched, graph.degrees, out=coefs.packed, threads=self.threads)
-        self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
-        return table

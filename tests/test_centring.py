@@ -5,17 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfvdm_fast import ParticleStack, centring, denoise, preset
-from mfvdm_fast.centring import find_lost, make_scene
+from mfvdm_fast import ParticleStack, denoise, preset
 from mfvdm_fast.doubts import FAINT, warn_about_faint, warn_about_reach
 from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.imaging.fourier_shift import shift_images
-from mfvdm_fast.params import settle_size
-from mfvdm_fast.prepare import Preparation
-from mfvdm_fast.progress import StageTimes
 from mfvdm_fast.records import FloatArray
 from mfvdm_fast.result import DenoiseResult
-from mfvdm_fast.run import Run
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
@@ -127,41 +122,3 @@ def test_lost_particles_may_all_be_of_one_half() -> None:
     """Of 21 one at most is looked for again, and nobody of the other half."""
     few = simulate_stack(synthetic_particle(BOX), 5.0, 21, SimulationSettings(snr=0.3, shift_std_px=2.0), seed=0)
     assert denoise(few, preset(centre=True), threads=1).shifts_px is not None
-
-
-def test_lost_particles_are_found_elsewhere(moved: SimulatedStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a stack that is centred but for ten particles, find_lost names those, and where they stand."""
-    monkeypatch.setattr(centring, "LOST", 1.0)  # so small a step off the centre does not stand out
-    params = settle_size(preset(n_neighbors=20, centre=True, n_matchings=1, refine=False), N)
-    progress = StageTimes()
-    prepared = Preparation(moved, params, 2, progress)
-    lost = np.arange(0, 500, 50)
-    wrong = np.zeros((N, 2))
-    wrong[lost] = [1.7, 0.0]
-    prepared.shifts_px = moved.shifts_px + wrong
-    run = Run(params, 2, progress, prepared)
-    coefs = prepared.expand()
-    run.pca, coordinates = prepared.reduce(coefs)
-    table, seen = run.first_table(coordinates), prepared.observation(coefs)
-    templates = run.templates(table, coefs, seen, 0)
-    run.match(templates, table, coefs, seen)
-    assert run.presence is not None
-    scene = make_scene(prepared, coefs, seen, templates, 2)
-    found, places = find_lost(scene, run.presence.log_likelihood)
-    assert (np.diff(found) > 0).all()
-    assert len(np.intersect1d(found, lost)) >= 9
-    assert len(np.setdiff1d(found, lost)) < 0.05 * N
-    back = places[np.isin(found, lost)] + wrong[found[np.isin(found, lost)]]
-    assert np.median(np.hypot(*back.T)) < 0.5
-    monkeypatch.setattr(centring, "LOST_AT_ONCE", 300)
-    in_pieces = find_lost(scene, run.presence.log_likelihood)
-    np.testing.assert_array_equal(in_pieces[0], found)
-    np.testing.assert_array_equal(in_pieces[1], places)
-    monkeypatch.setattr(centring, "LOST", 0.05)
-    in_groups = find_lost(scene, run.presence.log_likelihood)[0]
-    assert len(in_groups) > 0
-    assert np.isin(in_groups, found).all()
-    monkeypatch.setattr(centring, "LOST", 0.03)
-    likely = np.where(np.isin(np.arange(N), lost), 0.0, 100.0)
-    np.testing.assert_array_equal(np.intersect1d(find_lost(scene, likely)[0], found), np.intersect1d(found, lost))
-    assert not np.isin(find_lost(scene, -likely)[0], lost).any()  # the likely ones are not looked at

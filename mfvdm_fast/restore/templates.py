@@ -14,7 +14,7 @@ matched with templates whose amplitudes were fitted on the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -91,6 +91,11 @@ class Templates:
     @property
     def k_max(self) -> int:
         return len(self.fits[0]) - 1
+
+    def of(self, rows: IndexArray) -> Templates:
+        """Those of the particles ``rows`` alone, for :meth:`features`: to match any particle with."""
+        first, second = ([replace(fit, deviations=fit.deviations[rows]) for fit in fits] for fits in self.fits)
+        return replace(self, fits=(first, second))
 
     def without(self, first: bool) -> Coefficients:
         """Templates of all particles in which the first half, or the second, had no part: (n, P) complex64."""
@@ -229,7 +234,7 @@ def _features(
     place = np.searchsorted(np.cumsum(energies), ENERGY * energies.sum())
     least = max(float(energies[min(place, len(energies) - 1)]), np.finfo(np.float64).tiny)
     weight = (seen.transfer / seen.noise_power).astype(np.float32)
-    penalty = np.zeros((len(seen.group), len(seen.transfer)), np.float32)
+    penalty = np.zeros((len(fits[0].deviations), len(seen.transfer)), np.float32)
     left, right, widths = [], [], []
     baseline = np.zeros(len(rows))
     for k, fit in enumerate(fits):
