@@ -245,7 +245,8 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
             stages["centre"] += _centring_seconds(job) + again + (ROUNDS + SWEEPS + 1) * templates + SWEEPS * match
         stages["templates"], stages["match"] = ((params.n_matchings or 0) * once for once in (templates, match))
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
-    stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered
+    averaged = 4e-9 * n * job.n_neighbors * width if params.n_matchings else 0.0  # with their matches
+    stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered + averaged
     return stages
 
 
@@ -257,7 +258,7 @@ def _moving_seconds(job: _Job, count: float) -> float:
 def _centring_seconds(job: _Job) -> float:
     """CPU-seconds of finding the centres alone; measured with 100 to 10,000 particles."""
     n, references = float(job.n), min(job.n, REFERENCES)
-    lost = (SWEEPS - 1) * LOST_SHARE * n * PLACES
+    lost = (SWEEPS - 0.5) * LOST_SHARE * n * PLACES  # in the end with half as many templates
     seconds = _moving_seconds(job, 2 * ROUNDS * references * PLACES + lost) + SWEEPS * LINES * references**2
     return seconds + PAIR * (ROUNDS * references * PLACES * (references + n) + lost * min(n, LOST_TEMPLATES))
 
