@@ -51,7 +51,7 @@ def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[
 def match_elsewhere(
     scene: Scene, table: NeighborTable, log_likelihood: FloatArray, seed: int = 0
 ) -> tuple[NeighborTable, FloatArray, FloatArray]:
-    """Matches of all particles wherever they may stand, how likely each stands here, and where it most likely does.
+    """Matches of all particles wherever they may stand, how likely each stands here, and the mean place of each.
 
     Parameters
     ----------
@@ -67,7 +67,8 @@ def match_elsewhere(
     n, here, others = scene.coefs.n_particles, _here(scene), _others(scene, TEMPLATES_IN_DOUBT, seed)
     chance, places = np.ones(n), np.zeros((n, 2))
     found = table.take(np.arange(n))
-    more = TEMPERATURE * np.log(n_compared(n) / len(others))  # what as many templates as here would have added
+    # What as many templates as here would have added, as far as these are among the K best.
+    more = TEMPERATURE * np.log(min(n_compared(n) / len(others), table.n_neighbors / MATCHES_AT_PLACE))
     place = np.repeat(np.arange(len(scene.places)), MATCHES_AT_PLACE)
     away = np.flatnonzero(place != here)
     place = np.concatenate([np.full(table.n_neighbors, here), place[away]])
@@ -82,7 +83,7 @@ def match_elsewhere(
             getattr(found, name)[some] = np.take_along_axis(getattr(both, name), best, axis=1)
         at_place = np.zeros(prior.shape)
         np.add.at(at_place, (np.arange(len(some))[:, None], place[best]), posterior_weights(found.scores[some]))
-        chance[some], places[some] = at_place[:, here], scene.places[at_place.argmax(axis=1)]
+        chance[some], places[some] = at_place[:, here], at_place @ scene.places
         if 1 - chance[some].mean() < MUCH_DOUBT:
             break
     return found, chance, places / scene.prepared.scale
