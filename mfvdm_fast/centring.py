@@ -89,7 +89,7 @@ class Scene:
     def at_all(
         self, packed: Coefficients, centres: FloatArray, columns: IndexArray | slice = slice(None)
     ) -> Coefficients:
-        """(s x r, P or ``columns``): ``packed`` (r, P) with each of ``centres`` (s, 2) in turn brought to the centre."""
+        """(s x r, P or ``columns``): ``packed`` (r, P), each of ``centres`` (s, 2) in turn brought to the centre."""
         basis, threads = self.prepared.basis, self.threads
         images = basis.evaluate(packed, threads)
         at_once = max(1, MOVED_AT_ONCE // max(1, len(images)))
