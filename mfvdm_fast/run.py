@@ -29,13 +29,15 @@ from .records import (
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
-from .restore.posterior import OWN, average_matches
+from .restore.posterior import OWN, TEMPERATURE, average_matches
 from .restore.score import (
     JUNK_BELOW,
     Presence,
     explained,
     junk_below,
+    log_likelihood_of_own,
     other_signals,
+    relative_contrast,
     score_particles,
     stands_out,
     trust_in,
@@ -154,8 +156,8 @@ class Run(Stages):
 
     def judge(
         self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation
-    ) -> FloatArray:
-        """The score of every particle, by what matching says and what its own template leaves unexplained."""
+    ) -> tuple[FloatArray, FloatArray]:
+        """The score of every particle, by what matching says and what its own template leaves; energies of both."""
         first, last = int(coefs.offsets[1]), int(coefs.offsets[templates.k_max + 1])
         part, basis = seen.columns(0, last), self.prepared.basis
         others = other_signals(part.noise_power, basis.radial_nodes[:last] / basis.bandlimit)
@@ -164,7 +166,7 @@ class Run(Stages):
             here = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
             own = seen.columns(here.start, here.stop)
             energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
-        return score_particles(presence, energies, part, others, first)
+        return score_particles(presence, energies, part, others, first), energies
 
     def doubt(self) -> None:
         """Warn where there may be no particles, or more junk than is told."""
@@ -191,7 +193,7 @@ class Run(Stages):
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
         sweep, trust, told, asked, used = 0, None, seen, self.params.n_matchings or 0, False
-        likelihood = np.zeros(coefs.n_particles)
+        likelihood, energies = np.zeros(coefs.n_particles), np.zeros((coefs.n_particles, 3, 1))
         while sweep < (self.params.n_matchings or 0):
             if used or templates is None:
                 templates = None  # to make room
@@ -199,8 +201,9 @@ class Run(Stages):
             found, used = self.match(templates, table, coefs, seen), True
             table = found if sweep < asked else table
             if self.presence is not None:
-                likelihood = self.presence.log_likelihood if sweep < asked else likelihood
-                self.score = self.judge(templates, self.presence, coefs, seen)
+                self.score, found_energies = self.judge(templates, self.presence, coefs, seen)
+                if sweep < asked:
+                    likelihood, energies = self.presence.log_likelihood, found_energies
                 trust = trust_in(self.score)
                 self.junk_below = junk_below(self.score, self.presence.average)
                 if trust is not None and self.junk_below > JUNK_BELOW and trust.mean() < 1 - MUCH_JUNK:
@@ -210,13 +213,15 @@ class Run(Stages):
             sweep += 1
         self.doubt()
         likely, own = table, np.full(coefs.n_particles, OWN)
+        lead = log_likelihood_of_own(energies) - likelihood
         if self.params.centre and used and templates is not None and self.presence is not None:
             likely, here = self.consider_places(templates, table, likelihood, coefs, seen)
-            own *= here
+            own, lead = own * here, lead + TEMPERATURE * np.log(np.maximum(here, np.finfo(np.float64).tiny))
         templates = None
         self.restore_on_graph(table, coefs, replace(seen, trust=trust))
         if used and self.presence is not None:
-            average_matches(coefs, likely, own, out=coefs.packed, threads=self.threads)
+            contrast = relative_contrast(energies)
+            average_matches(coefs, likely, own, lead=lead, contrast=contrast, out=coefs.packed, threads=self.threads)
         self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
         return table
 

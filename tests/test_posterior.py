@@ -31,13 +31,15 @@ def case(rng: np.random.Generator) -> tuple[SteerableCoefficients, NeighborTable
 
 def test_means_match_the_twin(rng: np.random.Generator) -> None:
     coefs, table = case(rng)
-    for own in (OWN, np.linspace(0, 9, N)):
-        found = average_matches(coefs, table, own, threads=2)
+    images = {"lead": rng.uniform(2, 14, N), "contrast": rng.uniform(0.5, 2, N)}
+    for own, known in ((OWN, {}), (np.linspace(0, 9, N), images)):
+        found = average_matches(coefs, table, own, **known, threads=2)
+        lead, contrast = (known.get(name, np.full(N, value)) for name, value in (("lead", -np.inf), ("contrast", 1)))
         for i in range(N):
             row = table.indices[i], table.mirrored[i], table.angles[i], table.scores[i]
-            expected = posterior_mean(coefs.packed, K, row, i, np.broadcast_to(own, N)[i])
-            np.testing.assert_allclose(found[i], expected, atol=0.01)  # matches of little weight are left out
-        np.testing.assert_array_equal(average_matches(coefs, table, own, threads=1), found)
+            expected = posterior_mean(coefs.packed, K, row, i, np.broadcast_to(own, N)[i], lead[i], contrast[i])
+            np.testing.assert_allclose(found[i], expected, atol=0.02)  # matches of little weight are left out
+        np.testing.assert_array_equal(average_matches(coefs, table, own, **known, threads=1), found)
     again = SteerableCoefficients(coefs.packed.copy(), OFFSETS)
     coefs.packed.setflags(write=False)
     expected = average_matches(coefs, table)
@@ -56,6 +58,12 @@ def test_means_turn_with_the_particles(rng: np.random.Generator) -> None:
         replace(table, angles=table.angles + angle[:, None] - other),
     )
     np.testing.assert_allclose(turned, average_matches(coefs, table) * phase, atol=1e-5)
+
+
+def test_a_template_much_likelier_than_all_others_is_left_alone(rng: np.random.Generator) -> None:
+    coefs, table = case(rng)
+    np.testing.assert_allclose(average_matches(coefs, table, lead=1000.0), coefs.packed, atol=1e-6)
+    np.testing.assert_array_equal(average_matches(coefs, table, lead=-1000.0), average_matches(coefs, table))
 
 
 def test_weights_fall_with_half_the_log_likelihood() -> None:
@@ -79,3 +87,19 @@ def test_means_lower_the_error(snr: float, part: float, monkeypatch: pytest.Monk
     monkeypatch.setattr(run, "average_matches", lambda *given, **known: None)
     error.append(np.square(denoise(stack, preset(centre=False), threads=2).images() - clean).mean())
     assert error[0] < part * error[1]
+
+
+def test_contrasts_are_not_levelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matches are of any contrast: their mean takes that of the image."""
+    stack = simulate_stack(synthetic_particle(33), 5.0, 700, SimulationSettings(snr=0.2, contrast_std=0.3), seed=3)
+    clean = stack.read_clean(np.arange(700))
+
+    def error() -> float:
+        return float(np.square(denoise(stack, preset(centre=False), threads=2).images() - clean).mean())
+
+    found = error()
+    with monkeypatch.context() as levelled:
+        levelled.setattr(run, "relative_contrast", lambda energies: np.ones(len(energies)))
+        assert found < 0.9 * error()
+    monkeypatch.setattr(run, "average_matches", lambda *given, **known: None)
+    assert found < 0.9 * error()

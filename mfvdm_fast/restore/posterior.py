@@ -3,10 +3,12 @@
 Where the noise leaves the view of a particle open, its restoration follows the matches that came out best, as if they
 were certain. The estimate of least squared error is the mean over all that the image may be, by its likelihood,
 
-    x_i <- (1 - a_i) sum_j w_ij R_ij x_j + a_i x_i,    w_ij ~ exp(log L(i | j, alpha_ij) / T),
+    x_i <- (1 - a_i) c_i sum_j w_ij R_ij x_j + a_i x_i,    w_ij ~ exp(log L(i | j, alpha_ij) / T),
 
-R_ij the turn and mirror of the match. T allows for templates that are not exact. The particle's own restoration holds
-what its image says of detail; it counts for OWN of the matches that have weight, a = OWN / (OWN + 1 / sum_j w_ij^2).
+R_ij the turn and mirror of the match, c_i the contrast of the image. T allows for templates that are not exact. The
+particle's own restoration holds what its image says of detail; it counts for OWN of the matches that have weight,
+OWN / (OWN + 1 / sum_j w_ij^2), and for all where its own template is much likelier than those of all others: with few
+particles, or little noise, none of them is of the same view.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ..threads import map_in_order, use_threads
 
 TEMPERATURE = 2.0  # log likelihoods are divided by it: 1.5 to 3 are as good
 OWN = 3.0  # matches that the particle's own restoration counts for: 2 to 4 are as good
+DOUBT = 8.0  # log likelihood by which a particle's own template, which noise may favour, must be better than all others
 LEAST_WEIGHT = 1e-3  # matches with less are left out
 
 
@@ -41,6 +44,8 @@ def average_matches(
     table: NeighborTable,
     own: ArrayLike = OWN,
     *,
+    lead: ArrayLike = -np.inf,
+    contrast: ArrayLike = 1.0,
     out: Coefficients | None = None,
     threads: int | None = None,
 ) -> Coefficients:
@@ -51,6 +56,8 @@ def average_matches(
     coefs : (n, P), restored.
     table : K matches of each particle, with log likelihoods in ``scores``.
     own : a number, or (n,), of the matches that each particle's own restoration counts for.
+    lead : log likelihood (n,) of each image with its own template, less that with the best of the others.
+    contrast : (n,) of the images; 1 is that of their matches.
     out : where the result goes; may be ``coefs.packed``.
     threads : the result does not depend on it.
 
@@ -72,8 +79,11 @@ def average_matches(
     out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
     weights = posterior_weights(table.scores)
     share = own / (own + 1 / np.square(weights).sum(axis=1))
+    with np.errstate(over="ignore"):  # weights are relative to the best match's
+        alone = 1 / (1 + np.exp((DOUBT - np.asarray(lead)) / TEMPERATURE) / weights.max(axis=1))
+    share = share + (1 - share) * alone
     kept = weights > 0
-    values = (weights * (1 - share)[:, None])[kept].astype(np.float32)
+    values = (weights * ((1 - share) * contrast)[:, None])[kept].astype(np.float32)
     others, angles = (table.indices + n * table.mirrored)[kept], table.angles[kept]  # after all particles their mirrors
     starts, share = np.append(0, np.cumsum(kept.sum(axis=1))), share.astype(np.float32)[:, None]
 
