@@ -72,8 +72,8 @@ def warn_about_reach(found_px: FloatArray, reach_px: float, junk: BoolArray | No
         warnings.warn(
             f"{where}{share:.0%} of the particles were found more than {reach_px:.1f} px off the centre, the farthest "
             f"{distance.max():.1f} px: that is about as far as is searched, and particles farther off may be lost. "
-            "Denoise again from the origins found (centred.star, with --centre), or extract the particles nearer to "
-            "their centres",
+            "Denoise again from the origins found (centred.star, with --centre and --project-dir), or extract the "
+            "particles nearer to their centres",
             MfvdmWarning,
             stacklevel=2,
         )

@@ -15,7 +15,7 @@ from .centring import (
     make_scene,
     stand_off_centre,
 )
-from .doubts import warn_about_junk
+from .doubts import FAINT, warn_about_junk
 from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
@@ -178,7 +178,8 @@ class Run(Stages):
         clear = stands_out(average, SURE)
         self.may_be_noise = not clear and (warn_if_noise(average, where) or not self.prepared.holds_particles())
         if not self.may_be_noise:
-            warn_about_junk(junk, trust_in(self.score), where)
+            # Scores of particles that hardly stand out do not tell their share of junk.
+            warn_about_junk(junk, None if self.faint > FAINT else trust_in(self.score), where)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.

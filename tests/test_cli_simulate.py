@@ -276,6 +276,17 @@ def test_origins_bring_the_particle_back(cli: Cli, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.fft.ifft2(centred).real, still, atol=1e-3 * still.max())
 
 
+def test_junk_off_the_centre_has_no_origin(cli: Cli, tmp_path: Path) -> None:
+    """It may lie outside of the box, where no program wants an origin."""
+    options = ("-n", "40", "-L", "16", "--shift", "1", "--junk", "0.5", "--write-origins")
+    assert cli("simulate", "-o", tmp_path / "out", *options).code == 0
+    table = read_star(tmp_path / "out" / "particles.star").blocks["particles"]
+    origins = np.array([table.texts(f"rlnOrigin{axis}Angst") for axis in "XY"], float).T
+    junk = np.load(tmp_path / "out" / "truth.npz")["junk"]
+    assert not origins[junk].any()
+    assert origins[~junk].all()
+
+
 def test_relion_opens_a_simulated_stack(simulated: Path, tmp_path: Path) -> None:
     if shutil.which("relion_star_handler") is None or shutil.which("relion_stack_create") is None:
         pytest.skip("RELION is not installed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,10 @@ from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_images
 from mfvdm_fast.params import preset
 from mfvdm_fast.pipeline import denoise
+from mfvdm_fast.records import FloatArray
+from mfvdm_fast.restore.score import Presence
 from mfvdm_fast.result import DenoiseResult
+from mfvdm_fast.run import Run
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
@@ -104,3 +109,20 @@ def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
     monkeypatch.setattr("mfvdm_fast.run.trust_in", lambda score: None)
     assert error(found) > error(denoise(noisy, params)) + 0.5
+
+
+def test_scores_of_faint_particles_tell_no_share_of_junk() -> None:
+    """Of particles that hardly stand out many have low scores."""
+    score, n = np.repeat([3.0, -3.0], [60, 40]), 100
+
+    def doubt(average: FloatArray) -> None:
+        run = object.__new__(Run)
+        run.prepared, run.score, run.junk_below = SimpleNamespace(where="a.star: "), score, None  # type: ignore[assignment]
+        run.presence = Presence(np.zeros(n), average, np.zeros(n))
+        run.doubt()
+
+    doubt(np.repeat([30.0, 5.0], [30, 70]))
+    with pytest.warns(
+        MfvdmWarning, match=r"a.star: about 4\d% of the images are likely no good particles; 0% are told"
+    ):
+        doubt(np.full(n, 30.0))

@@ -194,7 +194,8 @@ def star_file(
     """The table of a simulated stack, as RELION 3.1 writes it; without CTF columns when there is no CTF.
 
     The ``mark`` of the simulation goes to the optics group, where it stays when the particles are denoised.
-    ``write_origins`` adds the true shifts as RELION's origins, which bring the particle to the centre of the box.
+    ``write_origins`` adds the true shifts as RELION's origins, which bring the particle to the centre of the box; those
+    of junk are 0.
     """
     optics = StarTable("optics")
     for name, value in {
@@ -220,8 +221,9 @@ def star_file(
         }.items():
             particles = particles.with_column(name, map(repr, values.tolist()))
     if write_origins:
-        for axis, name in enumerate(("rlnOriginXAngst", "rlnOriginYAngst")):
-            particles = particles.with_column(name, map(repr, (-stack.pixel_size * stack.shifts_px[:, axis]).tolist()))
+        origins = -stack.pixel_size * np.where(stack.junk[:, None], 0, stack.shifts_px)
+        for name, values in zip(("rlnOriginXAngst", "rlnOriginYAngst"), origins.T, strict=True):
+            particles = particles.with_column(name, map(repr, values.tolist()))
     return StarFile(STAR, {"optics": optics, "particles": particles})
 
 
