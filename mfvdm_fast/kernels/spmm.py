@@ -17,38 +17,6 @@ from ._simd import LANES, fma, load, splat, store
 PANEL = 2 * LANES
 
 
-@kernel
-def _graph_row(i, indptr, splits, indices, values, panels, source, previous, target, scale, shift, keep):  # type: ignore[no-untyped-def]
-    """One row of ``target = scale (S - shift) source - keep previous``; blocks are given by where they start.
-
-    Four sums: each waits for its own last product alone.
-    """
-    cx = splat(np.float32(0.0))
-    sy = splat(np.float32(0.0))
-    sx = splat(np.float32(0.0))
-    cy = splat(np.float32(0.0))
-    for e in range(indptr[i], splits[i]):
-        at = source + indices[e] * PANEL
-        x, y = load(panels, at), load(panels, at + LANES)
-        c, s = splat(values[e].real), splat(values[e].imag)
-        cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
-    sy = splat(np.float32(0.0)) - sy
-    cy = splat(np.float32(0.0)) - cy
-    for e in range(splits[i], indptr[i + 1]):
-        at = source + indices[e] * PANEL
-        x, y = load(panels, at), load(panels, at + LANES)
-        c, s = splat(values[e].real), splat(values[e].imag)
-        cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
-    at = i * PANEL
-    a = splat(scale)
-    b = splat(-scale * shift)
-    d = splat(-keep)
-    x = fma(b, load(panels, source + at), d * load(panels, previous + at))
-    y = fma(b, load(panels, source + at + LANES), d * load(panels, previous + at + LANES))
-    store(panels, target + at, fma(a, cx + sy, x))
-    store(panels, target + at + LANES, fma(a, sx - cy, y))
-
-
 @kernel(parallel=True)
 def filter_panel(indptr, splits, indices, values, panels, centre, half, degree):  # type: ignore[no-untyped-def]
     """Chebyshev polynomial T_degree((S_k - centre) / half) of sixteen complex vectors, and S_k applied to the outcome.
@@ -67,21 +35,38 @@ def filter_panel(indptr, splits, indices, values, panels, centre, half, degree):
     centre, half : float32 -- of the interval on which the polynomial stays within [-1, 1].
     degree : int64, >= 0.
     """
-    n = indptr.shape[0] - 1
-    block = n * PANEL
-    one = np.float32(1.0)
-    zero = np.float32(0.0)
-    for step in range(degree):
+    block = panels.shape[1] * PANEL
+    nothing = splat(np.float32(0.0))
+    for step in range(degree + 1):
+        # target = scale (S - shift) source - keep previous; blocks are given by where they start.
         source = (step % 2) * block
-        target = block - source
-        scale = one / half if step == 0 else (one + one) / half
-        keep = zero if step == 0 else one
-        previous = source if step == 0 else target
-        for i in prange(n):
-            _graph_row(i, indptr, splits, indices, values, panels, source, previous, target, scale, centre, keep)
-    source = (degree % 2) * block
-    for i in prange(n):
-        _graph_row(i, indptr, splits, indices, values, panels, source, source, 2 * block, one, zero, zero)
+        target, scale, shift = block - source, np.float32(2.0) / half, centre
+        previous, keep = target, np.float32(1.0)
+        if step == 0:
+            scale, previous, keep = np.float32(1.0) / half, source, np.float32(0.0)
+        if step == degree:
+            target, scale, shift = 2 * block, np.float32(1.0), np.float32(0.0)
+            previous, keep = source, np.float32(0.0)
+        for i in prange(indptr.shape[0] - 1):
+            # Four sums: each waits for its own last product alone.
+            cx, sy, sx, cy = nothing, nothing, nothing, nothing
+            for e in range(indptr[i], splits[i]):
+                at = source + indices[e] * PANEL
+                x, y = load(panels, at), load(panels, at + LANES)
+                c, s = splat(values[e].real), splat(values[e].imag)
+                cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
+            sy, cy = nothing - sy, nothing - cy
+            for e in range(splits[i], indptr[i + 1]):
+                at = source + indices[e] * PANEL
+                x, y = load(panels, at), load(panels, at + LANES)
+                c, s = splat(values[e].real), splat(values[e].imag)
+                cx, sy, sx, cy = fma(c, x, cx), fma(s, y, sy), fma(s, x, sx), fma(c, y, cy)
+            at = i * PANEL
+            a, b, d = splat(scale), splat(-scale * shift), splat(-keep)
+            x = fma(b, load(panels, source + at), d * load(panels, previous + at))
+            y = fma(b, load(panels, source + at + LANES), d * load(panels, previous + at + LANES))
+            store(panels, target + at, fma(a, cx + sy, x))
+            store(panels, target + at + LANES, fma(a, sx - cy, y))
 
 
 @kernel
