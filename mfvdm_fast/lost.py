@@ -38,7 +38,7 @@ def find_lost(scene: Scene, log_likelihood: FloatArray, seed: int = 0) -> tuple[
     lost, places = np.zeros(0, np.int64), np.zeros((0, 2))
     for some in _least_likely_first(log_likelihood):
         matches = _match_everywhere(scene, some, others, 2)
-        scores = matches.scores.reshape(len(some), -1, 2).max(axis=2) + _log_prior(scene, some)
+        scores = matches.scores.reshape(len(some), -1, 2).max(axis=2) + _prior_of_places(scene, some)
         elsewhere = np.flatnonzero(scores.max(axis=1) - scores[:, here] > LEAST_GAIN)
         lost = np.concatenate([lost, some[elsewhere]])
         places = np.concatenate([places, scene.places[scores[elsewhere].argmax(axis=1)]])
@@ -55,7 +55,7 @@ def match_elsewhere(
 
     Parameters
     ----------
-    scene : with the templates that all were matched with.
+    scene : with the templates that all were matched with, or later ones in which junk has no say.
     table : (n, K) matches here, with log likelihoods up to a number for each particle.
     log_likelihood : (n,) that of the first match.
 
@@ -73,7 +73,7 @@ def match_elsewhere(
     away = np.flatnonzero(place != here)
     place = np.concatenate([np.full(table.n_neighbors, here), place[away]])
     for some in _least_likely_first(log_likelihood):
-        prior, near = _log_prior(scene, some), table.take(some)
+        prior, near = _prior_of_places(scene, some), table.take(some)
         there = _match_everywhere(scene, some, others, MATCHES_AT_PLACE)
         near.scores[:] += (log_likelihood[some] - near.scores[:, 0] + prior[:, here])[:, None]
         there.scores[:] += np.repeat(prior, MATCHES_AT_PLACE, axis=1) + more
@@ -105,7 +105,7 @@ def _least_likely_first(log_likelihood: FloatArray) -> Iterator[IndexArray]:
     return (np.sort(order[start : start + size]) for start in range(0, n, size))
 
 
-def _log_prior(scene: Scene, particles: IndexArray) -> FloatArray:
+def _prior_of_places(scene: Scene, particles: IndexArray) -> FloatArray:
     """(r, places): places are normal about the centres of the boxes, with the variance of those that are known."""
     prepared = scene.prepared
     known = np.zeros((scene.coefs.n_particles, 2))

@@ -27,7 +27,7 @@ ROUND = 0.8  # of what the mean image has in common with itself, kept when turne
 OFF = 0.05  # of the box: particles that stand farther off, all of them, are told
 LARGEST_GRID = 128  # px, on which images of large boxes are compared
 _BLOCK = 256
-#: How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do.
+# How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do.
 WAYS: tuple[tuple[tuple[tuple[int, int], tuple[int, int]], str, str], ...] = (
     (((-1, 0), (0, -1)), "have the wrong sign", "turn the signs of both columns round"),
     (((-1, 0), (0, 1)), "have the wrong sign in x", "turn the sign of rlnOriginX round"),
