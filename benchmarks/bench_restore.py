@@ -13,7 +13,7 @@ from mfvdm_fast.neighbors.match import match_neighbors
 from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
 from mfvdm_fast.restore.spectral import apply_spectral_filter
-from mfvdm_fast.restore.templates import TemplateFeatures, fit_templates, split_in_halves
+from mfvdm_fast.restore.templates import PARTS, TemplateFeatures, fit_templates, split_in_parts
 from mfvdm_fast.stages import RESTORATION
 
 K_TEMPLATE, CHECKED = 20, 20
@@ -47,7 +47,7 @@ def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
         chain.observation,
         lambda k, most: bases[k],
         chain.graph.degrees,
-        split_in_halves(chain.n),
+        split_in_parts(chain.n),
         k_max=K_TEMPLATE,
     )
     return list(templates.features(chain.raw, chain.observation))
@@ -55,7 +55,7 @@ def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_match(record: Recorder, chain: Chain, sides: list[TemplateFeatures], threads: int) -> None:
-    """Each half of the particles against all templates."""
+    """Each part of the particles against all templates."""
     width = sides[0].templates.packed.shape[1]
 
     def call() -> list[NeighborTable]:
@@ -83,7 +83,7 @@ def test_match(record: Recorder, chain: Chain, sides: list[TemplateFeatures], th
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -> None:
-    half = split_in_halves(chain.n)
+    part = split_in_parts(chain.n)
 
     def call() -> list[TemplateFeatures]:
         templates = fit_templates(
@@ -91,18 +91,18 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             chain.observation,
             lambda k, most: bases[k],
             chain.graph.degrees,
-            half,
+            part,
             k_max=K_TEMPLATE,
             threads=threads,
         )
         return list(templates.features(chain.raw, chain.observation))
 
     def check(found: list[TemplateFeatures]) -> None:
-        assert [len(side.particles) for side in found] == [half.sum(), (~half).sum()]
+        assert [len(side.particles) for side in found] == np.bincount(part).tolist()
 
     rows, columns = 4 * chain.n, int(chain.raw.offsets[K_TEMPLATE + 1])
     work = Work("Gram matrices of Phi, Phi^T w and Phi z of every frequency",
-                rows * M_RESTORE * ((K_TEMPLATE + 1) * M_RESTORE + 4.0 * columns))  # fmt: skip
+                rows * M_RESTORE * ((K_TEMPLATE + 1) * M_RESTORE + 2.0 * PARTS * columns))  # fmt: skip
     record(f"templates, m = {M_RESTORE}, k <= {K_TEMPLATE}", f"n = {chain.n:,}", call, threads=threads, check=check,
            work=work, rounds=1)  # fmt: skip
 

@@ -21,6 +21,7 @@ EDGES_PER_ENTRY = 1.6  # of the symmetric graph, for each entry of the neighbour
 PCA_ROWS = 2048  # coefficients in work at once
 EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
+PARTS = 4  # of the particles; for each there are templates
 MATCHED_WITH = 20_000  # templates at most that a particle is compared with
 COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
@@ -196,8 +197,9 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     if params.n_matchings or params.centre:
         m, last = KEPT * params.n_template_eigenvectors, min(params.n_template_frequencies, job.k_max)
         matched = job.n_coefs * (1 - (1 - min(1.0, (last + 1) / (job.k_max + 1))) ** 2)
-        stages["templates"] = base + graph + solver(m) + 8 * n * m + 8 * CTF_CLASSES * m**2 + 16 * n * matched
-        stages["match"] = base + n * (16 * matched + 48 * KEPT_FEATURES * matched)
+        grams = 8 * (PARTS + 3) * CTF_CLASSES * m**2
+        stages["templates"] = base + graph + solver(m) + 8 * n * m + grams + 8 * PARTS * n * matched
+        stages["match"] = base + n * (8 * PARTS * matched + 48 * KEPT_FEATURES * matched)
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
     stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2

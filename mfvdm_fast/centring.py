@@ -202,10 +202,10 @@ def follow_templates(scene: Scene, table: NeighborTable, seed: int = 0) -> Float
     prepared, templates, threads = scene.prepared, scene.templates, scene.threads
     n = scene.coefs.n_particles
     shifts = np.empty((n, 2))
-    for first in (True, False):
-        rows = np.flatnonzero(templates.half == first)
+    for part in range(len(templates.fits)):
+        rows = np.flatnonzero(templates.part == part)
         some = SteerableCoefficients(scene.coefs.packed[rows], scene.coefs.offsets)
-        slopes = gradient(templates.without(first), prepared.basis)
+        slopes = gradient(templates.without(part), prepared.basis)
         near = NEAR * scene.wavelength
         shifts[rows] = mean_places(some, scene.seen.rows(rows), slopes, table.take(rows), near, threads=threads)
     shifts /= prepared.scale

@@ -31,7 +31,7 @@ class DenoiseResult:
     neighbors : the final table. ``scores`` are log likelihoods after matching, up to a constant of each particle; the
         multi-frequency affinity after Algorithm 1 alone; the correlation without refinement. None for the method "cwf".
     initial_neighbors : the table of the exact rotation-invariant search; None for "cwf".
-    log_likelihood : (n,), of each image with the best template of the other half of the particles, against noise alone;
+    log_likelihood : (n,), of each image with the best template that it has no part in, against noise alone;
         about half of the signal-to-noise energy for a particle, around 0 where there is none; None without matching.
     score : (n,), log likelihood of each image as a particle of the stack against the other explanations: nothing there,
         or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching. Where it tells of junk,

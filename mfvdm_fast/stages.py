@@ -29,7 +29,7 @@ from .restore.ctf_division import filter_transfer
 from .restore.graph_map import SolveBasis
 from .restore.score import Presence, average_over_views
 from .restore.spectral import apply_spectral_filter
-from .restore.templates import Templates, fit_templates, split_in_halves
+from .restore.templates import Templates, fit_templates, split_in_parts
 from .restore.wiener import Observation
 
 # Eigenvectors that restorations are made of: coarse ones do, and those that wrong edges make are left out.
@@ -131,15 +131,15 @@ class Stages:
             self.progress("templates", k, k_max + 1)
             return solve(k, most)
 
-        half = split_in_halves(coefs.n_particles, self.params.seed + sweep)
-        templates = fit_templates(coefs, seen, watched, graph.degrees, half, k_max=k_max, threads=self.threads)
+        part = split_in_parts(coefs.n_particles, self.params.seed + sweep)
+        templates = fit_templates(coefs, seen, watched, graph.degrees, part, k_max=k_max, threads=self.threads)
         self.progress("templates", k_max + 1, k_max + 1)
         return templates
 
     def match(
         self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
     ) -> NeighborTable:
-        """A better table: every image against restorations that its own half of the particles had no part in."""
+        """A better table: every image against restorations that its own part of the particles had no say in."""
         shape = (coefs.n_particles, self.n_neighbors)
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mfvdm_fast.budget import MATCHED_WITH, predict
+from mfvdm_fast.budget import MATCHED_WITH, PARTS, predict
 from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.neighbors.groups import ALL_UP_TO
 from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.records import DiskSupport
+from mfvdm_fast.restore import templates
 
 PARAMS = DenoiseParams()
 LOW: dict[str, Any] = {"refine": True, "n_matchings": 2}  # what a low SNR decides (see params.settle)
@@ -104,6 +105,10 @@ def test_matching_grows_with_the_templates_that_are_compared() -> None:
     assert MATCHED_WITH == ALL_UP_TO
     few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (20_000, 80_000))
     assert 3.9 < many / few < 4.1
+
+
+def test_memory_of_templates_is_that_of_all_their_parts() -> None:
+    assert templates.PARTS == PARTS
 
 
 def test_centring_is_predicted_where_it_is_asked_for_and_told_where_it_may_come() -> None:

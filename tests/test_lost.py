@@ -76,7 +76,7 @@ def test_lost_particles_are_found_elsewhere(case: Case, monkeypatch: pytest.Monk
     assert np.isin(in_groups, found).all()
     monkeypatch.setattr(lost, "LOST", 0.03)
     likely = np.where(np.isin(np.arange(N), LOST), 0.0, 100.0)
-    np.testing.assert_array_equal(np.intersect1d(find_lost(scene, likely)[0], found), np.intersect1d(found, LOST))
+    np.testing.assert_array_equal(np.intersect1d(find_lost(scene, likely)[0], LOST), np.intersect1d(found, LOST))
     assert not np.isin(find_lost(scene, -likely)[0], LOST).any()  # the likely ones are not looked at
 
 
@@ -115,7 +115,7 @@ def test_scores_are_log_likelihoods_at_a_place(case: Case, monkeypatch: pytest.M
     for i in some:
         image = np.repeat(basis.evaluate(scene.coefs.packed[[i]]), len(scene.places), axis=0)
         moved = basis.expand(shift_images(image, scene.places))[:, :width]
-        template = scene.templates.without(bool(scene.templates.half[i]))[found.indices[i, 0]]
+        template = scene.templates.without(int(scene.templates.part[i]))[found.indices[i, 0]]
         h, turn = scene.seen.transfer[scene.seen.group[i], :width], (found.angles[i, 0], found.mirrored[i, 0])
         expected = [log_likelihood(y, template, h, scene.seen.noise_power, offsets, turn) for y in moved]
         at = scene.places / prepared.scale

@@ -14,7 +14,7 @@ from mfvdm_fast.records import FrequencyGraph, SteerableCoefficients
 from mfvdm_fast.restore import graph_map, templates
 from mfvdm_fast.restore.amplitudes import fit_amplitudes
 from mfvdm_fast.restore.graph_map import class_grams, scaled_eigenbasis
-from mfvdm_fast.restore.templates import TemplateFeatures, fit_templates, split_in_halves
+from mfvdm_fast.restore.templates import PARTS, TemplateFeatures, fit_templates, split_in_parts
 from mfvdm_fast.restore.wiener import (
     Observation,
     estimate_covariance,
@@ -28,7 +28,7 @@ from .reference.eigenbasis import sphere_table
 from .reference.templates import log_likelihood
 from .test_graph_map import OFFSETS, N, smooth, solver
 
-HALF = split_in_halves(N, seed=4)
+PART = split_in_parts(N, seed=4)
 
 
 def template_features(
@@ -48,26 +48,24 @@ def observed(graph: FrequencyGraph) -> tuple[SteerableCoefficients, Observation]
     return coefs, seen
 
 
-def fitted_without(
-    graph: FrequencyGraph, coefs: SteerableCoefficients, seen: Observation, half: np.ndarray
-) -> np.ndarray:
-    """Templates (n, P) whose amplitudes come from the particles outside ``half``."""
-    rows = np.flatnonzero(~half)
+def fitted_without(graph: FrequencyGraph, coefs: SteerableCoefficients, seen: Observation, part: int) -> np.ndarray:
+    """Templates (n, P) whose amplitudes come from the particles of other parts."""
+    rows = np.flatnonzero(part != PART)
     out = np.zeros((N, OFFSETS[-1]), np.complex64)
     for k in range(3):
         columns = slice(int(OFFSETS[k]), int(OFFSETS[k + 1]))
-        part = Observation(seen.transfer[:, columns], seen.group[rows], seen.noise_power[columns])
+        others = Observation(seen.transfer[:, columns], seen.group[rows], seen.noise_power[columns])
         y = coefs.packed[rows, columns]
-        mean = estimate_mean(y, part) if k == 0 else np.zeros(y.shape[1])
+        mean = estimate_mean(y, others) if k == 0 else np.zeros(y.shape[1])
         phi = scaled_eigenbasis(solver(graph)(k), graph.degrees)
         own = phi[rows] if k == 0 else np.concatenate([phi[rows], phi[N + rows]])
-        w = match(y, part, mean, real=k == 0)
+        w = match(y, others, mean, real=k == 0)
         fit = fit_amplitudes(
             sum_products(own, w),
-            class_grams(own, part),
-            part.precision,
+            class_grams(own, others),
+            others.precision,
             1 if k == 0 else 2,
-            estimate_covariance(w, part),
+            estimate_covariance(w, others),
         )
         x = phi @ fit.amplitude.astype(np.float32)
         x[:N] += mean.astype(np.float32)
@@ -97,10 +95,11 @@ def test_features_give_the_log_likelihood(
     monkeypatch.setattr(templates, "ENERGY", 1.0)
     monkeypatch.setattr(templates, "LEAST_PENALTY", 1e-6)
     coefs, seen = observed
-    sides = template_features(coefs, seen, solver(graph), graph.degrees, HALF, k_max=9)
-    for side, half in zip(sides, (HALF, ~HALF), strict=True):
-        assert np.array_equal(side.particles, np.flatnonzero(half))
-        x = fitted_without(graph, coefs, seen, half)
+    sides = template_features(coefs, seen, solver(graph), graph.degrees, PART, k_max=9)
+    assert len(sides) == PARTS
+    for part, side in enumerate(sides):
+        assert np.array_equal(side.particles, np.flatnonzero(part == PART))
+        x = fitted_without(graph, coefs, seen, part)
         for row, i in list(enumerate(side.particles))[:12]:
             for j in (0, 17, 150):
                 h = seen.transfer[seen.group[i]]
@@ -118,28 +117,30 @@ def test_a_particle_has_no_part_in_the_templates_it_is_held_against(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:
     coefs, seen = observed
-    i = int(np.flatnonzero(HALF)[0])
+    i = int(np.flatnonzero(PART == 1)[0])
     other = coefs.packed.copy()
     other[i] += 5
     changed = SteerableCoefficients(other, OFFSETS)
-    first, second = (template_features(c, seen, solver(graph), graph.degrees, HALF, k_max=2) for c in (coefs, changed))
+    first, second = (template_features(c, seen, solver(graph), graph.degrees, PART, k_max=2) for c in (coefs, changed))
 
     def up_to_scale(x: np.ndarray) -> np.ndarray:  # which both sides share
         return np.asarray(x / np.linalg.norm(x, axis=0))
 
-    a, b = (up_to_scale(side[0].templates.packed) for side in (first, second))
-    np.testing.assert_allclose(a, b, atol=1e-6)
-    a, b = (up_to_scale(side[1].templates.packed) for side in (first, second))
-    assert a.shape != b.shape or not np.allclose(a, b, atol=1e-4)
+    for part in range(PARTS):
+        a, b = (up_to_scale(side[part].templates.packed) for side in (first, second))
+        if part == 1:
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        else:
+            assert a.shape != b.shape or not np.allclose(a, b, atol=1e-4)
 
 
 def test_templates_by_frequency_are_those_of_rows(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:
     coefs, seen = observed
-    templates = fit_templates(coefs, seen, solver(graph), graph.degrees, HALF, k_max=2)
+    templates = fit_templates(coefs, seen, solver(graph), graph.degrees, PART, k_max=2)
     assert templates.k_max == 2
-    expected = np.where(HALF[:, None], templates.without(True), templates.without(False))
+    expected = np.stack([templates.without(part) for part in range(PARTS)])[PART, np.arange(N)]
     found = np.concatenate([templates.frequency(k) for k in range(3)], axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     some = np.array([7, 0, 7, N - 1])
@@ -155,7 +156,7 @@ def test_who_is_not_trusted_has_no_part_in_templates(
     wild[3] += 50
     first, second = (
         fit_templates(y, Observation(seen.transfer, seen.group, seen.noise_power, trust), solver(graph), graph.degrees,
-                      HALF, k_max=2)
+                      PART, k_max=2)
         for y in (coefs, SteerableCoefficients(wild, OFFSETS))
     )  # fmt: skip
     for k in range(3):
@@ -176,7 +177,7 @@ def test_frequencies_that_tell_nothing_are_the_last(
             asked.setdefault(number, []).append(k)
             return solver(graph)(k)
 
-        fit_templates(one, seen, bases, graph.degrees, HALF, k_max=2)
+        fit_templates(one, seen, bases, graph.degrees, PART, k_max=2)
     assert asked == {0: [0, 1, 2], 1: [0, 1]}
 
 
@@ -190,7 +191,7 @@ def test_fewer_frequencies_give_fewer_features(
         asked.append(k)
         return solver(graph)(k)
 
-    side = template_features(coefs, seen, bases, graph.degrees, HALF, k_max=1)[0]  # type: ignore[arg-type]
+    side = template_features(coefs, seen, bases, graph.degrees, PART, k_max=1)[0]  # type: ignore[arg-type]
     assert asked == [0, 1]
     assert side.observed.k_max == 1
 
@@ -199,25 +200,30 @@ def test_features_do_not_depend_on_threads(
     graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation]
 ) -> None:
     coefs, seen = observed
-    one, two = (template_features(coefs, seen, solver(graph), graph.degrees, HALF, k_max=2, threads=t) for t in (1, 2))
+    one, two = (template_features(coefs, seen, solver(graph), graph.degrees, PART, k_max=2, threads=t) for t in (1, 2))
     for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.observed.packed, b.observed.packed)
         assert np.array_equal(a.templates.packed, b.templates.packed)
 
 
-@pytest.mark.parametrize("half", [np.ones(N, bool), np.zeros(N, bool), np.zeros(3, bool), np.zeros(N)], ids=str)
-def test_halves_must_be_halves(
-    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation], half: np.ndarray
+PARITY = np.arange(N) % 2
+BAD_PARTS = [np.zeros(N, int), np.ones(N, int), PARITY - 1, np.zeros(3, int), np.arange(N) % 2.0, 2 * PARITY]
+
+
+@pytest.mark.parametrize("part", BAD_PARTS, ids=["one", "no 0", "below 0", "shape", "float", "empty"])
+def test_parts_must_be_parts(
+    graph: FrequencyGraph, observed: tuple[SteerableCoefficients, Observation], part: np.ndarray
 ) -> None:
     coefs, seen = observed
-    with pytest.raises(ParameterError, match="half must be True for some and False for other of 200 particles"):
-        template_features(coefs, seen, solver(graph), graph.degrees, half, k_max=1)
+    with pytest.raises(ParameterError, match="part must number the parts of 200 particles from 0, two or more"):
+        template_features(coefs, seen, solver(graph), graph.degrees, part, k_max=1)
 
 
-def test_halves_are_random_and_repeatable() -> None:
-    assert HALF.sum() == N // 2
-    assert np.array_equal(HALF, split_in_halves(N, seed=4))
-    assert not np.array_equal(HALF, split_in_halves(N, seed=5))
+def test_parts_are_random_and_repeatable() -> None:
+    assert np.bincount(PART).tolist() == [N // PARTS] * PARTS
+    assert np.bincount(split_in_parts(3)).tolist() == [1, 1, 1]
+    assert np.array_equal(PART, split_in_parts(N, seed=4))
+    assert not np.array_equal(PART, split_in_parts(N, seed=5))
 
 
 def test_without_eigenvectors_there_is_nothing_to_match_with(
@@ -229,6 +235,6 @@ def test_without_eigenvectors_there_is_nothing_to_match_with(
         empty = {"values": np.zeros(0), "vectors": np.zeros((N, 0), np.complex64), "residuals": np.zeros(0)}
         return lambda k, most: solver(graph)(k) if k >= least else replace(solver(graph)(k), **empty)
 
-    assert template_features(coefs, seen, some(9), graph.degrees, HALF, k_max=2) == []
-    side = template_features(coefs, seen, some(1), graph.degrees, HALF, k_max=2)[0]
+    assert template_features(coefs, seen, some(9), graph.degrees, PART, k_max=2) == []
+    side = template_features(coefs, seen, some(1), graph.degrees, PART, k_max=2)[0]
     assert np.diff(side.templates.offsets)[1:].all()

@@ -7,25 +7,27 @@ h_i and a template x_j the log likelihood, up to what does not depend on j, is
 
 w_0 = 1, w_k = 2. It is bilinear: of the form of the search, C_0 + 2 sum_k Re C_k e^{i k alpha}, with features of the
 observed image on one side and of the template on the other; the last term joins k = 0 with a few numbers per class.
-A template that holds the noise of particle i would look like it. So particles are split in two halves, and each half is
-matched with templates whose amplitudes were fitted on the other.
+A template that holds the noise of particle i would look like it. So particles are split in PARTS, and each part is
+matched with templates whose amplitudes were fitted on the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ParameterError
-from ..records import BoolArray, Coefficients, FloatArray, IndexArray, SteerableCoefficients
+from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import map_in_order, use_threads
 from .amplitudes import GraphFit, fit_amplitudes
 from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
 from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
 
+PARTS = 4  # 2 lose 0.05 to 0.2 dB, as templates are made of half of the particles; 8 gain no more
 ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
 SMALLEST_SHARE = 2e-3  # of all evidence so far: a frequency with less is the last one that tells views apart
 LEAST_PENALTY = 0.05  # rms in log L of what is worth a feature
@@ -34,12 +36,12 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class TemplateFeatures:
-    """Both sides of the log likelihood, for one half of the particles."""
+    """Both sides of the log likelihood, for one part of the particles."""
 
-    particles: IndexArray  # (r,), of the half that is matched
+    particles: IndexArray  # (r,), of the part that is matched
     rows: IndexArray  # (r,), of the coefficients that show them
     observed: SteerableCoefficients  # (r, sum p_k)
-    templates: SteerableCoefficients  # (n, sum p_k), of all particles, fitted without the half
+    templates: SteerableCoefficients  # (n, sum p_k), of all particles, fitted without the part
     baseline: FloatArray  # (r,): log L against an image of noise alone is the score of the bilinear form plus this
     common: FloatArray  # (r,): 1/2 |h x|^2 / s^2 of a mean template
     n_penalties: int  # last features of k = 0, that hold the rest of it
@@ -62,23 +64,22 @@ class _Fit:
     components: FloatArray  # (p, r)
 
 
-def split_in_halves(n_particles: int, seed: int = 0) -> BoolArray:
-    """(n,) True for a random half of the particles.
+def split_in_parts(n_particles: int, seed: int = 0) -> IndexArray:
+    """(n,) the part, of PARTS, that each particle belongs to, at random; all are of one size, or nearly.
 
-    >>> int(split_in_halves(10).sum())
-    5
+    >>> np.bincount(split_in_parts(10)).tolist()
+    [3, 2, 3, 2]
     """
-    half = np.zeros(n_particles, bool)
-    half[np.random.default_rng(seed).permutation(n_particles)[: n_particles // 2]] = True
-    return half
+    n_parts = min(PARTS, n_particles)
+    return np.random.default_rng(seed).permutation(np.arange(n_particles) * n_parts // max(1, n_particles))
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Restorations of all particles, twice: fitted on the one half of them and on the other."""
+    """Restorations of all particles, once for each part of them: fitted on the others."""
 
-    half: BoolArray  # (n,)
-    fits: tuple[list[_Fit], list[_Fit]]  # for the particles of the first half, fitted on the others; and the reverse
+    part: IndexArray  # (n,)
+    fits: tuple[list[_Fit], ...]  # for the particles of each part, by frequency
     offsets: IndexArray  # (k_max + 2,), of coefficients
 
     def coefficients(self, rows: IndexArray) -> Coefficients:
@@ -94,34 +95,38 @@ class Templates:
 
     def of(self, rows: IndexArray) -> Templates:
         """Those of the particles ``rows`` alone, for :meth:`features`: to match any particle with."""
-        first, second = ([replace(fit, deviations=fit.deviations[rows]) for fit in fits] for fits in self.fits)
-        return replace(self, fits=(first, second))
+        some = ([replace(fit, deviations=fit.deviations[rows]) for fit in fits] for fits in self.fits)
+        return replace(self, fits=tuple(some))
 
-    def without(self, first: bool) -> Coefficients:
-        """Templates of all particles in which the first half, or the second, had no part: (n, P) complex64."""
-        out = np.zeros((len(self.half), int(self.offsets[-1])), np.complex64)
-        for k, fit in enumerate(self.fits[0 if first else 1]):
+    def without(self, part: int) -> Coefficients:
+        """Templates of all particles in which one part of them had no part: (n, P) complex64."""
+        out = np.zeros((len(self.part), int(self.offsets[-1])), np.complex64)
+        for k, fit in enumerate(self.fits[part]):
             out[:, self.offsets[k] : self.offsets[k + 1]] = fit.deviations + fit.mean
         return out
 
     def frequency(self, k: int, rows: IndexArray | slice = slice(None)) -> Coefficients:
         """The same at one angular frequency, of all particles without ``rows``: (b, p) complex64."""
-        first, second = (fits[k].deviations[rows] + fits[k].mean.astype(np.float32) for fits in self.fits)
-        return np.where(self.half[rows, None], first, second)
+        part = self.part[rows]
+        out = np.empty((len(part), self.fits[0][k].deviations.shape[1]), np.complex64)
+        for number, fits in enumerate(self.fits):
+            own = part == number
+            out[own] = fits[k].deviations[rows][own] + fits[k].mean.astype(np.float32)
+        return out
 
     def features(
         self, coefs: SteerableCoefficients, seen: Observation, particles: IndexArray | None = None
     ) -> Iterator[TemplateFeatures]:
-        """Features of one half of the particles, and of the templates it is matched with, then of the other half.
+        """Features of one part of the particles, and of the templates it is matched with, then of the next.
 
         ``particles`` (r,) says which particle each row of ``coefs`` shows, if not all n in their order; several rows
-        may show the same. Nothing for a half that no row shows, nor when the graph had no eigenvectors. Memory: 12 n
-        bytes per feature of each half.
+        may show the same. Nothing for a part that no row shows, nor when the graph had no eigenvectors. Memory: 12 n
+        bytes per feature of each part.
         """
         if any(len(fit.energy) for fit in self.fits[0]):
-            particles = np.arange(len(self.half)) if particles is None else particles
-            for fits, half in zip(self.fits, (self.half, ~self.half), strict=True):
-                rows = np.flatnonzero(half[particles])
+            particles = np.arange(len(self.part)) if particles is None else particles
+            for number, fits in enumerate(self.fits):
+                rows = np.flatnonzero(self.part[particles] == number)
                 if len(rows):
                     yield _features(coefs, seen, fits, particles, rows)
 
@@ -131,14 +136,15 @@ def fit_templates(
     seen: Observation,
     bases: SolveBasis,
     degrees: FloatArray,
-    half: BoolArray,
+    part: IndexArray,
     *,
     k_max: int,
     threads: int | None = None,
 ) -> Templates:
-    """Restorations of all particles in the eigenbasis of a graph, their amplitudes fitted on halves of the particles.
+    """Restorations of all particles in the eigenbasis of a graph, their amplitudes fitted without one part at a time.
 
-    Peak memory: 16 n bytes per coefficient up to ``k_max``, and one eigenbasis in the real form (8 n m bytes).
+    Peak memory, of q parts: 8 q n bytes per coefficient up to ``k_max``, one eigenbasis in the real form (8 n m bytes),
+    and 8 (q + 3) g m^2 bytes.
 
     Parameters
     ----------
@@ -147,14 +153,14 @@ def fit_templates(
     bases : as in :func:`~mfvdm_fast.restore.graph_map.restore_graph_map`, for k = 0, 1, ... up to k_max, or up to a
         frequency with less than 1/500 of the evidence.
     degrees : (n,) node degrees of the graph.
-    half : (n,), which particles belong to the first half.
+    part : (n,) number of the part, from 0, that each particle belongs to: :func:`split_in_parts`.
     k_max : last angular frequency that is matched.
     threads : the result does not depend on it.
 
     Raises
     ------
     ParameterError
-        When ``half`` is not (n,) or leaves a half empty.
+        When ``part`` is not (n,) whole numbers from 0, or leaves a part empty or all others.
 
     Examples
     --------
@@ -165,56 +171,70 @@ def fit_templates(
     >>> y = SteerableCoefficients((signal + rng.normal(size=(200, 1))).astype(np.complex64), np.array([0, 1]))
     >>> basis = Eigenbasis(0, np.ones(1), (signal / 10).astype(np.complex64), np.zeros(1), 1, "converged")
     >>> seen = describe_observation(y, 1.0)
-    >>> templates = fit_templates(y, seen, lambda k, most: basis, np.ones(200), split_in_halves(200), k_max=0)
-    >>> first, second = templates.features(y, seen)
-    >>> first.observed.packed.shape[0], first.templates.packed.shape[0]
-    (100, 200)
+    >>> templates = fit_templates(y, seen, lambda k, most: basis, np.ones(200), split_in_parts(200), k_max=0)
+    >>> first, *others = templates.features(y, seen)
+    >>> first.observed.packed.shape[0], first.templates.packed.shape[0], len(others)
+    (50, 200, 3)
     """
-    half = np.asarray(half)
-    if half.shape != (coefs.n_particles,) or half.dtype != bool or half.all() or not half.any():
-        raise ParameterError(
-            f"half must be True for some and False for other of {coefs.n_particles} particles, got shape {half.shape}"
-        )
+    part = _check_parts(np.asarray(part), coefs.n_particles)
     last = min(k_max, coefs.k_max)
     with use_threads(threads) as count:
-        fits: tuple[list[_Fit], list[_Fit]] = ([], [])
+        fits: tuple[list[_Fit], ...] = tuple([] for _ in range(part.max() + 1))
         most, total = None, 0.0
         for k in range(last + 1):
-            part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+            own = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
             phi = scaled_eigenbasis(bases(k, most), degrees, count)
-            fit_side = partial(_fit, coefs[k], part, k, phi, max(1, count // 2))
-            both = map_in_order(fit_side, (~half, half), min(2, count))
-            for side, (one, _) in zip(fits, both, strict=True):
-                side.append(one)
-            found = [fit for _, fit in both]
+            fitted = _fit_parts(coefs[k], own, k, phi, part, count)
+            for frequencies, (one, _) in zip(fits, fitted, strict=True):
+                frequencies.append(one)
+            found = [fit for _, fit in fitted]
             evidence = max((fit.evidence for fit in found if fit is not None), default=0.0)
             total += max(evidence, 0.0)
             most = room_for_next(k, total, *found)
             if k > 0 and evidence < SMALLEST_SHARE * total:
                 break
-    return Templates(half, fits, coefs.offsets)
+    return Templates(part, fits, coefs.offsets)
 
 
-def _fit(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real, threads: int, fitted_on: BoolArray
-) -> tuple[_Fit, GraphFit | None]:
-    """Amplitudes of one frequency from some of the particles."""
-    rows = np.flatnonzero(fitted_on)
-    some = seen.rows(rows)
-    mean = estimate_mean(coefs[rows], some) if k == 0 else np.zeros(coefs.shape[1])
+def _check_parts(part: NDArray[Any], n: int) -> IndexArray:
+    whole = part.shape == (n,) and np.issubdtype(part.dtype, np.integer) and part.min(initial=0) == 0
+    if not (whole and part.max(initial=0) > 0 and np.bincount(part).all()):
+        raise ParameterError(
+            f"part must number the parts of {n} particles from 0, two or more and none of them empty, got {part.dtype} "
+            f"of shape {part.shape}; see split_in_parts"
+        )
+    return np.asarray(part, np.int64)
+
+
+def _fit_parts(
+    coefs: Coefficients, seen: Observation, k: int, phi: Real, part: IndexArray, threads: int
+) -> list[tuple[_Fit, GraphFit | None]]:
+    """Amplitudes of one frequency, for each part from the particles of the others."""
+    n_parts, n_classes = int(part.max()) + 1, len(seen.transfer)
+    of_parts = replace(seen, group=n_classes * part + seen.group, transfer=np.tile(seen.transfer, (n_parts, 1)))
+    grams = class_grams(phi, of_parts, threads).reshape(n_parts, n_classes, phi.shape[1], phi.shape[1])
+    total = grams.sum(axis=0)
+
+    def fit(number: int) -> tuple[_Fit, GraphFit | None]:
+        trust = np.where(part == number, 0.0, 1.0 if seen.trust is None else seen.trust)
+        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number])
+
+    return map_in_order(fit, range(n_parts), threads)
+
+
+def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray) -> tuple[_Fit, GraphFit | None]:
+    """Amplitudes of one frequency from the particles that are trusted, whose Gram matrices are ``grams``."""
+    mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
         return _Fit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0))), None
-    matched = match(coefs[rows], some, mean, real=k == 0, threads=threads)
-    copies = 1 if k == 0 else 2
-    own = np.concatenate([phi[rows + copy * len(coefs)] for copy in range(copies)])
-    grams = class_grams(own, some, threads)
-    covariance = estimate_covariance(matched, some, threads)
-    products = sum_products(own, matched, threads, some.trust)
-    fit = fit_amplitudes(products, grams, some.precision, copies, covariance)
+    matched = match(coefs, seen, mean, real=k == 0)
+    covariance = estimate_covariance(matched, seen)
+    products = sum_products(phi, matched, trust=seen.trust)
+    fit = fit_amplitudes(products, grams, seen.precision, len(phi) // len(coefs), covariance)
     scale = _mean_precision(seen)
     inner = scale[:, None] * fit.amplitude.T
     weight = 1.0 if k == 0 else 2.0
-    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / some.weights.sum()) @ inner.T * weight)
+    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / seen.weights.sum()) @ inner.T * weight)
     deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
     return _Fit(deviations, mean, values[::-1], vectors[:, ::-1]), fit
 
