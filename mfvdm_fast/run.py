@@ -23,21 +23,20 @@ from .params import DenoiseParams, settle
 from .prepare import Preparation
 from .progress import StageTimes
 from .records import (
+    Coefficients,
     Eigenbasis,
     FloatArray,
     NeighborTable,
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
-from .restore.posterior import OWN, TEMPERATURE, average_matches
+from .restore.posterior import Matches, average_matches, compare_with_mean, weigh_matches
 from .restore.score import (
     JUNK_BELOW,
     Presence,
     explained,
     junk_below,
-    log_likelihood_of_own,
     other_signals,
-    relative_contrast,
     score_particles,
     stands_out,
     trust_in,
@@ -156,8 +155,8 @@ class Run(Stages):
 
     def judge(
         self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation
-    ) -> tuple[FloatArray, FloatArray]:
-        """The score of every particle, by what matching says and what its own template leaves; energies of both."""
+    ) -> FloatArray:
+        """The score of every particle, by what matching says and what its own template leaves."""
         first, last = int(coefs.offsets[1]), int(coefs.offsets[templates.k_max + 1])
         part, basis = seen.columns(0, last), self.prepared.basis
         others = other_signals(part.noise_power, basis.radial_nodes[:last] / basis.bandlimit)
@@ -166,7 +165,7 @@ class Run(Stages):
             here = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
             own = seen.columns(here.start, here.stop)
             energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
-        return score_particles(presence, energies, part, others, first), energies
+        return score_particles(presence, energies, part, others, first)
 
     def doubt(self) -> None:
         """Warn where there may be no particles, or more junk than is told."""
@@ -194,7 +193,7 @@ class Run(Stages):
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
         sweep, trust, told, asked, used = 0, None, seen, self.params.n_matchings or 0, False
-        likelihood, energies = np.zeros(coefs.n_particles), np.zeros((coefs.n_particles, 3, 1))
+        likelihood = np.zeros(coefs.n_particles)
         while sweep < (self.params.n_matchings or 0):
             if used or templates is None:
                 templates = None  # to make room
@@ -202,9 +201,9 @@ class Run(Stages):
             found, used = self.match(templates, table, coefs, seen), True
             table = found if sweep < asked else table
             if self.presence is not None:
-                self.score, found_energies = self.judge(templates, self.presence, coefs, seen)
+                self.score = self.judge(templates, self.presence, coefs, seen)
                 if sweep < asked:
-                    likelihood, energies = self.presence.log_likelihood, found_energies
+                    likelihood = self.presence.log_likelihood
                 trust = trust_in(self.score)
                 self.junk_below = junk_below(self.score, self.presence.average)
                 if trust is not None and self.junk_below > JUNK_BELOW and trust.mean() < 1 - MUCH_JUNK:
@@ -213,16 +212,14 @@ class Run(Stages):
                         self.params = replace(self.params, n_matchings=2)
             sweep += 1
         self.doubt()
-        likely, own = table, np.full(coefs.n_particles, OWN)
-        lead = log_likelihood_of_own(energies) - likelihood
+        likely, here, last = table, np.ones(coefs.n_particles), -1 if templates is None else templates.k_max
         if self.params.centre and used and templates is not None and self.presence is not None:
             likely, here = self.consider_places(templates, table, likelihood, coefs, seen)
-            own, lead = own * here, lead + TEMPERATURE * np.log(np.maximum(here, np.finfo(np.float64).tiny))
         templates = None
-        self.restore_on_graph(table, coefs, replace(seen, trust=trust))
-        if used and self.presence is not None:
-            contrast = relative_contrast(energies)
-            average_matches(coefs, likely, own, lead=lead, contrast=contrast, out=coefs.packed, threads=self.threads)
+        matches = weigh_matches(likely) if used and self.presence is not None else None
+        energies = self.restore_on_graph(table, coefs, replace(seen, trust=trust), matches, last)
+        if matches is not None:
+            average_matches(coefs, matches, energies, here=here, out=coefs.packed, threads=self.threads)
         self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
         return table
 
@@ -243,14 +240,39 @@ class Run(Stages):
         self.progress("centre", 1, 1)
         return found, here
 
-    def restore_on_graph(self, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation) -> None:
-        """Graph MAP on the graph of the nearest of ``table``, in place."""
+    def restore_on_graph(
+        self,
+        table: NeighborTable,
+        coefs: SteerableCoefficients,
+        seen: Observation,
+        matches: Matches | None = None,
+        k_max: int = -1,
+    ) -> FloatArray:
+        """Graph MAP on the graph of the nearest of ``table``, in place; how images agree with the means of ``matches``.
+
+        By the frequencies up to ``k_max``, (n, 4) from :func:`compare_with_mean`: at each of them the coefficients as
+        observed are kept until they are restored.
+        """
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         graph = self.graph(table if self.score is None else table.nearest(count), seen.trust)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
+        energies = np.zeros((coefs.n_particles, 4))
+        observed: dict[int, Coefficients] = {}
+
+        def compare() -> None:
+            while observed and matches is not None:
+                k, y = observed.popitem()
+                part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+                mean = matches.mean(coefs[k], k, threads=self.threads)
+                np.add(energies, compare_with_mean(y, coefs[k], mean, part, k), out=energies)
 
         def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)
+            compare()
+            if matches is not None and k <= k_max:
+                observed[k] = coefs[k].copy()
             return solve(k, most)
 
         restore_graph_map(coefs, seen, watched, graph.degrees, out=coefs.packed, threads=self.threads)
+        compare()
+        return energies

@@ -127,32 +127,6 @@ def contrast_variance(energies: FloatArray) -> float:
     return max(0.0, float(spread**2 - noise))
 
 
-def log_likelihood_of_own(energies: FloatArray) -> FloatArray:
-    """(n,) log likelihood of each image with its own template at full contrast, against noise alone.
-
-    >>> log_likelihood_of_own(np.array([[[9.0], [5.0], [4.0]]])).tolist()
-    [6.0]
-    """
-    return np.asarray(2 * energies[:, 1, -1] - energies[:, 2, -1])
-
-
-def relative_contrast(energies: FloatArray) -> FloatArray:
-    """(n,) contrast of each image over that of most, as far as it can be told: posterior mean, normal around 1.
-
-    >>> energies = np.zeros((5, 3, 1))
-    >>> energies[:, 1, -1], energies[:, 2, -1] = [40, 80, 80, 80, 120], 80
-    >>> relative_contrast(energies).round(2).tolist(), relative_contrast(energies / 1e6).round(2).tolist()
-    ([1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0])
-    """
-    contrast, variance = fit_contrast(energies), contrast_variance(energies)
-    middle = float(np.median(contrast))
-    if not (variance > 0 and middle > 0):
-        return np.ones(len(contrast))
-    noise = 1 / np.maximum(2 * energies[:, 2, -1], np.finfo(np.float64).tiny)
-    believed = 1 + (contrast - middle) / middle * variance / (variance + noise)
-    return np.asarray(np.maximum(believed, 0))
-
-
 def average_over_views(log_likelihood: FloatArray, n_views: int) -> FloatArray:
     """log p(y | particle) / p(y | nothing), (n,), of images of full contrast, averaged over all views.
 
