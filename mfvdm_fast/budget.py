@@ -247,7 +247,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
             stages["centre"] += _centring_seconds(job) + again + (ROUNDS + SWEEPS + 1) * templates + SWEEPS * match
         stages["templates"], stages["match"] = ((params.n_matchings or 0) * once for once in (templates, match))
     filtered = 5e-9 * n * width**1.5  # by the covariance Wiener filter
-    averaged = 4e-9 * n * job.n_neighbors * width if params.n_matchings else 0.0  # with their matches
+    averaged = 1e-8 * n * job.n_neighbors * width if params.n_matchings else 0.0  # with their matches
     stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered + averaged
     return stages
 

@@ -74,23 +74,30 @@ class Matches:
         True
         """
         n = len(self.starts) - 1
-        rows = np.arange(n) if rows is None else rows
         both = np.concatenate([x, x.conj()])
-        out = np.empty((len(rows), x.shape[1]), np.complex64)
+        out = np.empty((n if rows is None else len(rows), x.shape[1]), np.complex64)
 
         def average(first: int) -> None:
-            some = rows[first : first + BLOCK]
-            lengths = self.starts[some + 1] - self.starts[some]
-            ends = np.cumsum(lengths)
-            edges = np.arange(ends[-1]) + np.repeat(self.starts[some] - ends + lengths, lengths)
+            last = min(first + BLOCK, len(out))
+            starts, edges = self._edges(first, last, rows)
             turn = np.remainder(k * self.angles[edges], 2 * np.pi).astype(np.float32)
-            turned = self.weights[edges] * (np.cos(turn) - 1j * np.sin(turn))
-            out[first : first + BLOCK] = (
-                csr_array((turned, self.others[edges], np.append(0, ends)), shape=(len(some), 2 * n)) @ both
-            )
+            turned = np.empty(len(turn), np.complex64)
+            turned.real, turned.imag = np.cos(turn), -np.sin(turn)
+            turned *= self.weights[edges]
+            out[first:last] = csr_array((turned, self.others[edges], starts), shape=(last - first, 2 * n)) @ both
 
-        map_in_order(average, range(0, len(rows), BLOCK), threads)
+        map_in_order(average, range(0, len(out), BLOCK), threads)
         return out
+
+    def _edges(self, first: int, last: int, rows: IndexArray | None) -> tuple[IndexArray, slice | IndexArray]:
+        """Where the matches of each particle start, ``first`` to ``last`` of all or of ``rows``, and where they are."""
+        if rows is None:
+            starts = self.starts[first : last + 1]
+            return starts - starts[0], slice(int(starts[0]), int(starts[-1]))
+        begin = self.starts[rows[first:last]]
+        lengths = self.starts[rows[first:last] + 1] - begin
+        starts = np.append(0, np.cumsum(lengths))
+        return starts, np.arange(starts[-1]) + np.repeat(begin - starts[:-1], lengths)
 
 
 def weigh_matches(table: NeighborTable) -> Matches:
@@ -118,9 +125,10 @@ def compare_with_mean(y: Coefficients, x: Coefficients, mean: Coefficients, seen
     """
     out = np.empty((len(y), 4))
     power = (1.0 if k == 0 else 2.0) / seen.noise_power
+    transfer = seen.transfer.astype(np.float32)
     for start in range(0, len(y), BLOCK):
         rows = slice(start, start + BLOCK)
-        h = seen.transfer[seen.group[rows]]
+        h = transfer[seen.group[rows]]
         a, b, m = y[rows], h * x[rows], h * mean[rows]
         for place, (one, other) in enumerate(((a, m), (m, m), (b, m), (b, b))):
             out[rows, place] = (one.real * other.real + one.imag * other.imag) @ power
@@ -175,7 +183,7 @@ def settle_shares(
         lacking = here * _believed(fitted / max(middle, 1.0) - restored_with_mean * noise, noise)
         apart = lacking - contrast
         distance = of_restored + 2 * apart * restored_with_mean + apart**2 * of_mean
-        share = np.maximum(share, here * (1 - NOISE / np.maximum(distance, TINY)))
+        share = np.maximum(share, here * (1 - NOISE / np.maximum(distance, NOISE)))
     others = (1 - share) * contrast
     return share, share * lacking + others * (1 - wide), others * wide
 
