@@ -202,7 +202,8 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         stages["match"] = base + n * (8 * PARTS * matched + 48 * KEPT_FEATURES * matched)
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
-    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2
+    matches = 20 * n * job.n_neighbors if params.n_matchings else 0
+    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2 + matches
     if params.centre:
         stages["centre"] = MOVED_REFERENCES + CENTRING_MEMORY * max(stages["templates"], stages["match"])
     return stages
