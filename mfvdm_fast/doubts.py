@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from .errors import MfvdmWarning
-from .records import BoolArray, FloatArray
+from .records import BoolArray, FloatArray, OriginColumns
 
 TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something else, or of the wrong sign in much noise
 FAR = 0.22  # of the particles, found beyond the reach
@@ -15,11 +15,14 @@ FAINT = 0.45  # of the particles: where more are faint, many centres found are w
 MUCH_JUNK = 1 / 3  # of a stack
 
 
-def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where: str = "") -> bool:
+def warn_about_origins(
+    known_px: FloatArray | None, found_px: FloatArray, columns: OriginColumns | None = None, where: str = ""
+) -> bool:
     """Warn (MfvdmWarning) and return True when the shifts found take back more than TAKEN_BACK of the known ones.
 
     ``known_px`` (n, 2) are those of the input, ``found_px`` (n, 2) all in all. Measured with shifts of 1 to 2 px (rms),
     their share that was taken back: none where right, .2 with errors of 1 px, 1.1 to 1.8 with the wrong sign.
+    ``columns`` are those that the message names, and ``where`` begins it.
 
     >>> import numpy as np
     >>> known = np.array([[2.0, 0.0], [0.0, -1.0]])
@@ -28,12 +31,13 @@ def warn_about_origins(known_px: FloatArray | None, found_px: FloatArray, where:
     """
     if known_px is None or not known_px.any():
         return False
+    columns = columns or OriginColumns()
     share = float(((known_px - found_px) * known_px).sum() / (known_px**2).sum())
     if share > TAKEN_BACK:
         warnings.warn(
             f"{where}{share:.0%} of the origins that the input gives are taken back by what is found in the images: "
-            "check their signs (a particle that stands at +x has a negative rlnOriginX), their unit, and whether x and "
-            "y are exchanged, or leave them out",
+            f"check their signs (a particle that stands at +x has a negative {columns.x}), their unit, and whether x "
+            "and y are exchanged, or leave them out",
             MfvdmWarning,
             stacklevel=2,
         )

@@ -118,7 +118,7 @@ def _doubt_centres(result: DenoiseResult, prepared: Preparation) -> None:
     if not result.params.centre or result.shifts_px is None:
         return
     known, where = getattr(prepared.stack, "known_shifts_px", None), prepared.where
-    if not warn_about_origins(known, result.shifts_px, where):
+    if not warn_about_origins(known, result.shifts_px, prepared.origin_columns, where):
         found = result.shifts_px - (0 if known is None else known)
         if not warn_about_reach(found, reach_px(prepared), result.junk, where):
             warn_about_faint(result.faint, where)

@@ -50,6 +50,7 @@ from .records import (
     ImageStack,
     IndexArray,
     NoiseModel,
+    OriginColumns,
     SteerableCoefficients,
     SteerablePCA,
 )
@@ -91,7 +92,9 @@ class Preparation:
                 noise = estimate_noise(sample)
         warn_if_inverted(sample, noise, radius, self.where)
         known = None if self.shifts_px is None else self.shifts_px[rows]
-        self.misplaced = warn_if_misplaced(sample, known, radius, noise.mean, self.where, self.threads)
+        self.misplaced = warn_if_misplaced(
+            sample, known, radius, noise.mean, self.origin_columns, self.where, self.threads
+        )
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):
@@ -149,6 +152,11 @@ class Preparation:
         """What messages about the stack begin with: the name of its file, if it has one."""
         paths = getattr(self.stack, "paths", ())
         return f"{paths[0].name}: " if paths else ""
+
+    @property
+    def origin_columns(self) -> OriginColumns:
+        """How messages about origins name them."""
+        return getattr(self.stack, "origin_columns", OriginColumns(pixel_size=self.stack.pixel_size))
 
     @property
     def scale(self) -> float:

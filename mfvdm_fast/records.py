@@ -73,6 +73,28 @@ class ImageStack(Protocol):
 
 
 @dataclass(frozen=True)
+class OriginColumns:
+    """The columns in which a table keeps, or would keep, its origins, for words about them."""
+
+    x: str = "rlnOriginX"
+    y: str = "rlnOriginY"
+    in_angstrom: bool = False  # else in px
+    pixel_size: float | None = None  # Å
+
+    def amount(self, px: float) -> str:
+        """A length in the unit of the columns, and in the other where the pixel size is known; both with their sign.
+
+        >>> OriginColumns(in_angstrom=True, pixel_size=2.0).amount(1.5), OriginColumns().amount(-1.5)
+        ('+3 Å (+1.5 px)', '-1.5 px')
+        """
+        in_px = f"{round(px, 1):+g} px"
+        if not self.pixel_size:
+            return in_px
+        in_angstrom = f"{round(px * self.pixel_size, 1):+g} Å"
+        return f"{in_angstrom} ({in_px})" if self.in_angstrom else f"{in_px} ({in_angstrom})"
+
+
+@dataclass(frozen=True)
 class NoiseModel:
     """Noise of the pixels: variance, and (when whitening) the radial power spectrum divided by it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from mfvdm_fast.io.denoised_star import write_denoised_star
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import ParticleStack, open_stack
 from mfvdm_fast.io.star import read_star
+from mfvdm_fast.records import OriginColumns
 from mfvdm_fast.simulate import SimulationSettings
 
 from .conftest import shared_data
@@ -63,6 +65,23 @@ def test_origins_in_angstrom_and_in_pixels(tmp_path: Path) -> None:
     # Å where both stand
     both = {"rlnOriginXAngst": x, "rlnOriginYAngst": y, "rlnOriginX": ["9", "9", "9"]}
     np.testing.assert_array_equal(open_stack(blob_stack(tmp_path, both)).known_shifts_px, expected)
+
+
+def test_words_about_origins_name_the_columns_of_the_table_in_their_unit(tmp_path: Path) -> None:
+    in_angstrom = {"rlnOriginXAngst": ["1"] * 3, "rlnOriginYAngst": ["1"] * 3}
+    in_px = {"rlnOriginX": ["1"] * 3, "rlnOriginY": ["1"] * 3}
+    for columns, optics, name, amount in (
+        (in_angstrom, True, "rlnOriginXAngst", "+4.5 Å (+3 px)"),
+        (in_angstrom | in_px, True, "rlnOriginXAngst", "+4.5 Å (+3 px)"),
+        ({}, True, "rlnOriginXAngst", "+4.5 Å (+3 px)"),
+        (in_px, True, "rlnOriginX", "+3 px (+4.5 Å)"),
+        (in_px, False, "rlnOriginX", "+3 px"),
+        ({}, False, "rlnOriginX", "+3 px"),
+    ):
+        found = open_stack(blob_stack(tmp_path, columns, optics=optics)).origin_columns
+        assert (found.x, found.y) == (name, name.replace("X", "Y"))
+        assert found.amount(3.0) == amount
+    assert ParticleStack.from_array(np.zeros((3, 8, 8)), 2.0).origin_columns.amount(-1.0) == "-1 px (-2 Å)"
 
 
 def test_centred_by_its_origin_the_particle_stands_in_the_centre(tmp_path: Path) -> None:
@@ -226,7 +245,7 @@ def test_origins_that_the_images_take_back_are_warned_about() -> None:
     assert not warn_about_origins(true + rng.normal(size=true.shape), true)  # what was known is coarse: a fifth
     for wrong in (-true, rng.permutation(true)):
         with pytest.warns(MfvdmWarning, match=r"^a\.star: \d+% of the origins that the input gives are taken back by"):
-            assert warn_about_origins(wrong, true, "a.star: ")
+            assert warn_about_origins(wrong, true, where="a.star: ")
 
 
 @pytest.mark.parametrize("spread", [1.5, 3.0, 6.0])
@@ -241,8 +260,10 @@ def test_wrong_signs_and_exchanged_columns_are_seen_whatever_the_size(spread: fl
     assert measure_ways(images, true + rng.normal(size=true.shape), 20.0).max() < CERTAIN
     for way, wrong, remedy in WAYS:
         given = true @ np.array(way)  # the inverse of each is its transpose
+        columns = OriginColumns(x="rlnOriginXAngst", y="rlnOriginYAngst")
+        remedy = remedy.format(x=columns.x, y=columns.y)
         with pytest.warns(MfvdmWarning, match=rf"^a\.star: the origins that the input gives {wrong}: .*: {remedy}$"):
-            assert warn_if_misplaced(images, given, 20.0, where="a.star: ")
+            assert warn_if_misplaced(images, given, 20.0, columns=columns, where="a.star: ")
 
 
 def test_the_measure_of_ways_is_that_of_its_definition(rng: np.random.Generator) -> None:
@@ -279,6 +300,9 @@ def test_particles_that_all_stand_off_alike_are_told(offset: tuple[float, float]
         assert warn_if_misplaced(images, given, 20.0, where="a.star: ")
     x, y = (0 - measure_offset(images, given)[0]).tolist()
     assert f"another box, binning or pixel size; add {x:+g} px to rlnOriginX and {y:+g} px to" in str(told[0].message)
+    columns = OriginColumns("rlnOriginXAngst", "rlnOriginYAngst", in_angstrom=True, pixel_size=5.0)
+    with pytest.warns(MfvdmWarning, match=re.escape(f"add {5 * x:+g} Å ({x:+g} px) to rlnOriginXAngst and ")):
+        assert warn_if_misplaced(images, given, 20.0, columns=columns)
     assert not warn_if_misplaced(images, given - [x, y], 20.0)  # as it says
     assert np.abs(measure_offset(images, given)[0] - offset).max() <= 1.0
     moved = shift_images(images, given)

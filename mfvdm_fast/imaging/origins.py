@@ -13,7 +13,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ..errors import MfvdmWarning
-from ..records import FloatArray, Images
+from ..records import FloatArray, Images, OriginColumns
 from ..threads import resolve_threads
 from .fourier_shift import check_shifts, shift_transforms
 from .noise import radii_px
@@ -27,15 +27,15 @@ ROUND = 0.8  # of what the mean image has in common with itself, kept when turne
 OFF = 0.05  # of the box: particles that stand farther off, all of them, are told
 LARGEST_GRID = 128  # px, on which images of large boxes are compared
 _BLOCK = 256
-# How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do.
+# How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do to which column.
 WAYS: tuple[tuple[tuple[tuple[int, int], tuple[int, int]], str, str], ...] = (
     (((-1, 0), (0, -1)), "have the wrong sign", "turn the signs of both columns round"),
-    (((-1, 0), (0, 1)), "have the wrong sign in x", "turn the sign of rlnOriginX round"),
-    (((1, 0), (0, -1)), "have the wrong sign in y", "turn the sign of rlnOriginY round"),
+    (((-1, 0), (0, 1)), "have the wrong sign in x", "turn the sign of {x} round"),
+    (((1, 0), (0, -1)), "have the wrong sign in y", "turn the sign of {y} round"),
     (((0, 1), (1, 0)), "have x and y exchanged", "exchange the two columns"),
     (((0, -1), (-1, 0)), "have x and y exchanged, and the wrong sign", "exchange the two columns and both signs"),
-    (((0, -1), (1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of rlnOriginX"),
-    (((0, 1), (-1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of rlnOriginY"),
+    (((0, -1), (1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of {x}"),
+    (((0, 1), (-1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of {y}"),
 )
 
 
@@ -160,6 +160,7 @@ def warn_if_misplaced(
     shifts_px: FloatArray | None,
     radius_px: float,
     background: float = 0.0,
+    columns: OriginColumns | None = None,
     where: str = "",
     threads: int | None = None,
 ) -> bool:
@@ -168,18 +169,19 @@ def warn_if_misplaced(
     Measured on 300 and 1,000 images of four particles (SNR .02 to .2, shifts of .5 to 3 px rms): other ways than the
     right one come out at 2.5 standard errors at most, and so do all where the shifts are those of other particles; the
     right one, when another was given, at 14 to 23 (70S, SNR .05, 1,000 images, 1.5 and 3 px), at 5 to 15 at SNR .02
-    and 1.5 px. ``where`` begins the message.
+    and 1.5 px. ``columns`` are those that the message names, and ``where`` begins it.
 
     >>> warn_if_misplaced(np.zeros((40, 9, 9), np.float32), np.ones((40, 2)), 3)
     False
     """
+    columns = columns or OriginColumns()
     if shifts_px is not None and shifts_px.any():
         found = measure_ways(images, shifts_px, radius_px, background, threads)
         if found.max() > CERTAIN:
             _, wrong, remedy = WAYS[int(found.argmax())]
             warnings.warn(
                 f"{where}the origins that the input gives {wrong}: moved otherwise, images have more in common. A "
-                f"particle that stands at +x has a negative rlnOriginX: {remedy}",
+                f"particle that stands at +x has a negative {columns.x}: {remedy.format(x=columns.x, y=columns.y)}",
                 MfvdmWarning,
                 stacklevel=2,
             )
@@ -188,17 +190,17 @@ def warn_if_misplaced(
     if certainty < CERTAIN_PLACE or np.hypot(*place) < OFF * images.shape[-1]:
         return False
     place = place.round(1)
-    x, y = (0 - place).tolist()
+    x, y = (columns.amount(value) for value in (0 - place).tolist())
     if shifts_px is None or not shifts_px.any():
-        text = f"extract them again where they stand, or give origins: rlnOriginX {x:+g} and rlnOriginY {y:+g} px"
+        text = f"extract them again where they stand, or give origins: {columns.x} {x} and {columns.y} {y}"
     else:
         text = (
             "the origins that the input gives may be of another box, binning or pixel size; add "
-            f"{x:+g} px to rlnOriginX and {y:+g} px to rlnOriginY, or leave them out"
+            f"{x} to {columns.x} and {y} to {columns.y}, or leave them out"
         )
     warnings.warn(
-        f"{where}all particles stand about {np.hypot(x, y):.0f} px off the centre, at x {place[0]:+g}, y {place[1]:+g} "
-        f"px (x along the rows of pixels): {text}",
+        f"{where}all particles stand about {np.hypot(*place):.0f} px off the centre, at x {place[0]:+g}, y "
+        f"{place[1]:+g} px (x along the rows of pixels): {text}",
         MfvdmWarning,
         stacklevel=2,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, counted
-from ..records import FloatArray, IndexArray
+from ..records import FloatArray, IndexArray, OriginColumns
 from .star import StarFile
 from .star_table import StarTable
 
@@ -127,6 +127,19 @@ def read_box_size(table: ParticleTable) -> int | None:
     return None if sizes is None else int(_one_size(table, sizes, "_rlnImageSize", "box size", "px"))
 
 
+def origin_columns(table: ParticleTable, pixel_size: float | None) -> OriginColumns:
+    """The columns that :func:`read_shifts` reads; without any, those that a table of this kind would have."""
+    unit = _unit_of_origins(table)
+    unit = ("Angst" if table.optics is not None and pixel_size else "") if unit is None else unit
+    x, y = (f"{name}{unit}" for name in ORIGIN_COLUMNS)
+    return OriginColumns(x, y, bool(unit), pixel_size)
+
+
+def _unit_of_origins(table: ParticleTable) -> str | None:
+    """What stands behind the names of the columns of origins; None without such columns."""
+    return next((unit for unit in ("Angst", "") if any(f"{name}{unit}" in table for name in ORIGIN_COLUMNS)), None)
+
+
 def read_shifts(table: ParticleTable, pixel_size: float | None) -> FloatArray | None:
     """Position (x, y) of each particle's centre from the pixel L // 2, in px: (n, 2); None when no origin is given.
 
@@ -139,7 +152,7 @@ def read_shifts(table: ParticleTable, pixel_size: float | None) -> FloatArray | 
     >>> read_shifts(find_particles(StarFile("a.star", {"images": images})), None).tolist()
     [[-1.5, 2.0]]
     """
-    unit = next((unit for unit in ("Angst", "") if any(f"{name}{unit}" in table for name in ORIGIN_COLUMNS)), None)
+    unit = _unit_of_origins(table)
     if unit is None:
         return None
     columns = {f"_{name}{unit}": table.floats(f"{name}{unit}") for name in ORIGIN_COLUMNS}

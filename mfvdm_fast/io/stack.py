@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError, MfvdmWarning, ParameterError, counted
-from ..records import CtfParameters, FloatArray, Images, IndexArray
+from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf
 from .image_names import ImageNames, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
 from .mrc import MrcHeader, read_header
-from .particle_table import find_particles, read_box_size, read_pixel_size, read_shifts
+from .particle_table import find_particles, origin_columns, read_box_size, read_pixel_size, read_shifts
 from .star import StarFile, read_star
 
 _SUFFIXES = ".star, .mrcs, .mrc"
@@ -29,9 +29,9 @@ class ParticleStack:
 
     ``n_particles``, ``box_size`` (px), ``pixel_size`` (Å/px or None), ``ctf`` (CtfParameters or None), ``optics_group``
     (n,) int64, ``known_shifts_px`` (n, 2) float64 or None: (x, y) of each particle's centre from the pixel L // 2, as
-    the input says; the images come as they are in the files, not centred. ``star`` (the StarFile or None), ``paths``
-    (every file read). Pixels are checked as they are read: NaN, infinity and constant images raise InputError naming
-    them.
+    the input says; the images come as they are in the files, not centred. ``origin_columns`` (where it says so),
+    ``star`` (the StarFile or None), ``paths`` (every file read). Pixels are checked as they are read: NaN, infinity and
+    constant images raise InputError naming them.
 
     >>> import numpy as np
     >>> stack = ParticleStack.from_array(np.random.default_rng(0).normal(size=(5, 8, 8)), pixel_size=2.0)
@@ -47,6 +47,7 @@ class ParticleStack:
         ctf: CtfParameters | None = None,
         optics_group: IndexArray | None = None,
         known_shifts_px: FloatArray | None = None,
+        origin_columns: OriginColumns | None = None,
         star: StarFile | None = None,
         paths: tuple[Path, ...] = (),
         invert: bool = False,
@@ -59,6 +60,7 @@ class ParticleStack:
         self.ctf = ctf
         self.optics_group = np.ones(len(self._order), np.int64) if optics_group is None else optics_group
         self.known_shifts_px = known_shifts_px
+        self.origin_columns = origin_columns or OriginColumns(pixel_size=pixel_size)
         self.star = star
         self.paths = paths
 
@@ -210,6 +212,7 @@ def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: boo
         ctf=ctf,
         optics_group=table.optics_group,
         known_shifts_px=shifts,
+        origin_columns=origin_columns(table, pixel_size),
         star=star,
         paths=(path, *names.files),
         invert=invert,
