@@ -10,6 +10,7 @@ from .errors import MfvdmWarning
 from .records import BoolArray, FloatArray, OriginColumns
 
 TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something else, or of the wrong sign in much noise
+LEFT_OVER = 0.25  # of the squares of the shifts found, at most, where the input gives twice or half of these
 FAR = 0.22  # of the particles, found beyond the reach
 FAINT = 0.45  # of the particles: where more are faint, many centres found are wrong, and shifts may not be seen
 MUCH_JUNK = 1 / 3  # of a stack
@@ -21,7 +22,10 @@ def warn_about_origins(
     """Warn (MfvdmWarning) and return True when the shifts found take back more than TAKEN_BACK of the known ones.
 
     ``known_px`` (n, 2) are those of the input, ``found_px`` (n, 2) all in all. Measured with shifts of 1 to 2 px (rms),
-    their share that was taken back: none where right, .2 with errors of 1 px, 1.1 to 1.8 with the wrong sign.
+    their share that was taken back: none where right, .2 with errors of 1 px, 1.1 to 1.8 with the wrong sign. Also when
+    the shifts found are half or twice the known ones, but for LEFT_OVER of their squares. Measured (three particles,
+    shifts of 1 to 2 px, SNR .05 and .1): .02 to .19 is left over where they are, .51 to .57 where half is taken back
+    because the known ones are in error by as much as they say.
     ``columns`` are those that the message names, and ``where`` begins it.
 
     >>> import numpy as np
@@ -33,6 +37,16 @@ def warn_about_origins(
         return False
     columns = columns or OriginColumns()
     share = float(((known_px - found_px) * known_px).sum() / (known_px**2).sum())
+    rest = float(np.square(found_px - (1 - share) * known_px).sum())
+    for factor, size, remedy in ((0.5, "twice", "halve"), (2.0, "half of", "double")):
+        if abs((1 - share) / factor - 1) < 0.2 and rest < LEFT_OVER * float(np.square(found_px).sum()):
+            warnings.warn(
+                f"{where}the origins that the input gives are about {size} what is found in the images: if they are of "
+                f"another binning, {remedy} both columns, {columns.x} and {columns.y}",
+                MfvdmWarning,
+                stacklevel=2,
+            )
+            return True
     if share > TAKEN_BACK:
         warnings.warn(
             f"{where}{share:.0%} of the origins that the input gives are taken back by what is found in the images: "

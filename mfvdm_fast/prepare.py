@@ -91,14 +91,12 @@ class Preparation:
                 rows, sample = rows[alike], sample[alike]
                 noise = estimate_noise(sample)
         warn_if_inverted(sample, noise, radius, self.where)
-        known = None if self.shifts_px is None else self.shifts_px[rows]
-        self.misplaced = warn_if_misplaced(
-            sample, known, radius, noise.mean, self.origin_columns, self.where, self.threads
-        )
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):
                 noise = coloured
+        known = None if self.shifts_px is None else self.shifts_px[rows]
+        self.misplaced = warn_if_misplaced(sample, known, noise, radius, self.origin_columns, self.where, self.threads)
         whitened = noise.relative_power is not None
         bandlimit = self.params.bandlimit
         if bandlimit is None:

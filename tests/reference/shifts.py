@@ -36,10 +36,10 @@ def reference_way(images: np.ndarray, shifts: np.ndarray, way: np.ndarray, radiu
     return jackknife(gain, groups)
 
 
-def reference_half_turn(images: np.ndarray, place: np.ndarray, groups: int) -> float:
+def reference_half_turn(images: np.ndarray, place: np.ndarray, groups: int, *, one_each: bool = False) -> float:
     """What group means have in common with each other turned by half a turn about ``place``, less about the centre."""
     box_size = images.shape[1]
-    member = np.arange(len(images)) * groups // len(images)
+    member = np.arange(groups) if one_each else np.arange(len(images)) * groups // len(images)
     sums = np.array([images[member == g].sum(axis=0, dtype=np.float64) for g in range(groups)])
     sums -= sums.mean(axis=(1, 2), keepdims=True)
 
@@ -59,6 +59,24 @@ def reference_half_turn(images: np.ndarray, place: np.ndarray, groups: int) -> f
 
     there, here = (np.array([turned(image, *at) for image in sums]) for at in (place, (0.0, 0.0)))
     return jackknife(gain, groups)
+
+
+def reference_power(images: np.ndarray, shifts: np.ndarray, variance: float, groups: int) -> np.ndarray:
+    """Mean squares (groups, L, L) of images filtered by sqrt(S) / N, N white, and moved back."""
+    n, box_size, _ = images.shape
+    f = np.fft.fftfreq(box_size)
+    ring = np.rint(np.hypot(f[:, None], f[None, :]) * box_size).astype(int)
+    half = np.broadcast_to(np.abs(np.fft.fftfreq(box_size))[None, :], ring.shape) == f[None, :]  # as a real transform
+    spectra = np.fft.fft2(images.astype(np.float64))
+    power = np.mean(np.abs(spectra) ** 2, axis=0) / box_size**2
+    transfer = np.zeros(ring.shape)
+    for r in range(1, box_size // 2 + 1):
+        signal = power[(ring == r) & half].mean() - variance
+        transfer[ring == r] = np.sqrt(max(signal, 0)) / variance
+    filtered = np.fft.ifft2(spectra * transfer).real
+    square = np.array([reference_shift(image, *s) for image, s in zip(filtered, shifts, strict=True)]) ** 2
+    member = np.arange(n) * groups // n
+    return np.array([square[member == g].mean(axis=0) for g in range(groups)])
 
 
 def jackknife(gain: Callable[[list[int]], float], groups: int) -> float:
