@@ -133,6 +133,24 @@ def test_inverted_particles_are_told() -> None:
         assert warn_if_inverted(-images, NoiseModel(noise.variance, -noise.mean), 14.0, "a.star: ")
 
 
+@pytest.mark.parametrize(("snr", "ctf"), [(0.03, True), (0.5, True), (0.5, False)])
+def test_hollow_particles_that_the_box_cuts_are_not_taken_for_inverted(snr: float, ctf: bool) -> None:
+    settings = SimulationSettings(snr=snr, ctf=ctf)
+    stack = simulate_stack(synthetic_particle(64, shape="octahedral"), 5.0, 300, settings, seed=1)
+    images = stack.read(np.arange(300))
+    for box_size, cut in ((64, False), (28, True)):
+        edge = (64 - box_size) // 2
+        window = images[:, edge : edge + box_size, edge : edge + box_size]
+        noise = estimate_noise(window)
+        radius = estimate_radius(window, noise)
+        middle = window[:, radii_px(box_size) <= 0.7 * radius].mean() - noise.mean
+        assert (middle < 0) == cut
+        assert not warn_if_inverted(window, noise, radius)
+        if not cut:
+            with pytest.warns(MfvdmWarning, match="the particles are darker than their background"):
+                assert warn_if_inverted(-window, NoiseModel(noise.variance, -noise.mean), radius)
+
+
 def test_noise_that_is_alike_from_pixel_to_pixel_is_not_taken_for_inverted_particles() -> None:
     rng = np.random.default_rng(0)
     images = (rng.normal(size=(200, 33, 33)) + rng.normal(size=(200, 1, 1))).astype(np.float32)

