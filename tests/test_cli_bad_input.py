@@ -153,7 +153,14 @@ def assert_refused(done: Outcome, code: int, *texts: str) -> None:
     [
         (np.nan, ["image 100 of", "(1 pixel): pixels that are NaN, infinite or too large for float32", "extract the"]),
         (np.inf, ["image 100 of", "(1 pixel): pixels that are NaN, infinite or too large for float32"]),
-        ("constant", ["image 100 of", "(all 2.5): every pixel has the same value; leave these images out"]),
+        (
+            "constant",
+            [
+                "image 100 of",
+                "(all 2.5): every pixel has the same value (",
+                " of 150 images were looked at); leave these images out",
+            ],
+        ),
     ],
 )
 def test_bad_pixels_are_named(

@@ -28,6 +28,15 @@ def test_keys_are_equal_for_equal_images_only(box_size: int, rng: np.random.Gene
     np.testing.assert_array_equal(image_keys(images[40:41]), keys[40:41])
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1.0001, 0.0), (3.7, 0.0), (1.0, 5.0)])
+def test_copies_in_other_units_are_copies(factor: float, offset: float, rng: np.random.Generator) -> None:
+    images = rng.normal(size=(1000, 65, 65)).astype(np.float32)
+    copies = np.float32(factor) * images + np.float32(offset)
+    assert np.mean(image_keys(copies) == image_keys(images)) > 0.99
+    noisy = images + 0.1 * rng.normal(size=images.shape).astype(np.float32)
+    assert not np.isin(image_keys(noisy), image_keys(images)).any()
+
+
 def test_few_grey_values_are_enough(rng: np.random.Generator) -> None:
     counts = rng.poisson(1.0, size=(5000, 16, 16)).astype(np.float32)  # as a detector of electrons counts them
     assert len(np.unique(image_keys(counts))) == 5000

@@ -298,6 +298,12 @@ def test_constant_images_are_named(rng: np.random.Generator) -> None:
     images[4, 0] = 0  # only its first row is constant
     with pytest.raises(InputError, match=r"^image 3 of the array \(all 3\.5\): every pixel has the same value; leave"):
         collect(ParticleStack.from_array(images), 10)
+    looked_at = r"every pixel has the same value \(3 of 5 images were looked at\); leave these images out of the stack$"
+    with pytest.raises(InputError, match=looked_at):
+        collect(ParticleStack.from_array(images), 3)
+    images[3, 0, 0] = np.nan
+    with pytest.raises(InputError, match=r"too large for float32 \(2 of 5 images were looked at\); extract the"):
+        ParticleStack.from_array(images).read([3, 4])
     np.testing.assert_array_equal(ParticleStack.from_array(images).read([4])[0], images[4].astype(np.float32))
 
 

@@ -126,11 +126,11 @@ def estimate_support(images: Images, noise: NoiseModel, threads: int | None = No
 def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where: str = "") -> bool:
     """Warn (MfvdmWarning) and return True when the particle is darker than its background.
 
-    Where the particle reaches the edge of the box (``radius_px``, as far as :func:`estimate_radius` goes) the corners may
-    hold parts of it, and a hollow one that is cut is darker in its middle: nothing is said unless the middle differs
-    from image to image more than the corners do. Measured on 300 images of windows smaller than the particle, and beside
-    its middle: 5 of 176 such stacks are called black, 33 without this; of 111 stacks that are black 2 are missed by it
-    (SNR .01 and 40 % of junk).
+    Where the particle reaches the edge of the box (``radius_px``, as far as :func:`estimate_radius` goes) the corners
+    may hold parts of it, and a hollow one that is cut is darker in its middle: nothing is said unless the middle
+    differs from image to image more than the corners do. Measured on 300 images of windows smaller than the particle,
+    and beside its middle: 5 of 176 such stacks are called black, 33 without this; of 111 stacks that are black 2 are
+    missed by it (SNR .01 and 40 % of junk).
     ``where`` begins the message.
 
     >>> bright = np.zeros((4, 17, 17), np.float32) + (radii_px(17) < 5)

@@ -129,6 +129,8 @@ class ParticleStack:
         return np.negative(images, out=images) if self._invert else images
 
     def _refuse_bad(self, rows: IndexArray, images: Images) -> None:
+        """Raise InputError for bad ones of these images; of others, which are not read yet, nothing is known."""
+        seen = "" if len(rows) >= self.n_particles else f" ({len(rows)} of {self.n_particles} images were looked at)"
         flat = images.reshape(len(rows), self.box_size**2)
         # Constant images are rare: the first image row sorts out nearly all others.
         suspects = np.flatnonzero((images[:, 0] == images[:, 0, :1]).all(axis=1))
@@ -140,13 +142,14 @@ class ParticleStack:
                 f"{self._source.name(int(rows[i]))} ({counted(int(counts[i]), 'pixel')})" for i in bad[:_NAMED]
             )
             raise InputError(
-                f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32; "
+                f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32{seen}; "
                 "extract the particles again or leave these out"
             )
         if len(constant):
             listing = ", ".join(f"{self._source.name(int(rows[i]))} (all {flat[i, 0]:g})" for i in constant[:_NAMED])
             raise InputError(
-                f"{listing}{_more(len(constant))}: every pixel has the same value; leave these images out of the stack"
+                f"{listing}{_more(len(constant))}: every pixel has the same value{seen}; leave these images out of the "
+                "stack"
             )
 
 
