@@ -8,11 +8,11 @@ import numpy as np
 
 from .errors import MfvdmWarning
 from .records import BoolArray, FloatArray, OriginColumns
+from .result import FAINT
 
 TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something else, or of the wrong sign in much noise
 LEFT_OVER = 0.25  # of the squares of the shifts found, at most, where the input gives twice or half of these
 FAR = 0.22  # of the particles, found beyond the reach
-FAINT = 0.45  # of the particles: where more are faint, many centres found are wrong, and shifts may not be seen
 MUCH_JUNK = 1 / 3  # of a stack
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .basis.interface import SteerableBasis
-from .doubts import FAINT
 from .imaging.resample import resample_images
 from .params import DenoiseParams
 from .records import (
@@ -21,6 +20,8 @@ from .records import (
 )
 from .threads import use_threads
 
+FAINT = 0.45  # of the particles: where more are faint, many centres found are wrong, and shifts may not be seen
+
 
 @dataclass(frozen=True)
 class DenoiseResult:
@@ -35,9 +36,9 @@ class DenoiseResult:
         about half of the signal-to-noise energy for a particle, around 0 where there is none; None without matching.
     score : (n,), log likelihood of each image as a particle of the stack against the other explanations: nothing there,
         or something else besides (:mod:`mfvdm_fast.restore.score`). None without matching. Where it tells of junk,
-        all are restored with weights: :func:`mfvdm_fast.restore.score.trust_in`.
+        all are restored with weights: :func:`mfvdm_fast.restore.junk.trust_in`.
     junk_below : the score below which an image is taken for junk: -log(100), or more where much of the stack is
-        (:func:`mfvdm_fast.restore.score.junk_below`). None without a score.
+        (:func:`mfvdm_fast.restore.junk.junk_below`). None without a score.
     faint : share of the images, junk left out, of which it is not clear that they show a particle (log odds below 20 of
         one of the stack's views against noise alone). 0 without matching.
     may_be_noise : there may be no particles at all, which was warned about: scores then tell noise from noise.

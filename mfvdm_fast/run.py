@@ -15,7 +15,7 @@ from .centring import (
     make_scene,
     stand_off_centre,
 )
-from .doubts import FAINT, warn_about_junk
+from .doubts import warn_about_junk
 from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
@@ -30,21 +30,17 @@ from .records import (
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
+from .restore.junk import JUNK_BELOW, junk_below, stands_out, trust_in, warn_if_noise
 from .restore.posterior import Matches, average_matches, compare_with_mean, weigh_matches
 from .restore.score import (
-    JUNK_BELOW,
     Presence,
     explained,
-    junk_below,
     other_signals,
     score_particles,
-    stands_out,
-    trust_in,
-    warn_if_noise,
 )
 from .restore.templates import Templates
 from .restore.wiener import Observation, restore_wiener
-from .result import DenoiseResult
+from .result import FAINT, DenoiseResult
 from .stages import RESTORATION, Stages
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice

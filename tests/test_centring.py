@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mfvdm_fast import ParticleStack, denoise, preset
-from mfvdm_fast.doubts import FAINT, warn_about_faint, warn_about_reach
+from mfvdm_fast.doubts import warn_about_faint, warn_about_reach
 from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.imaging.fourier_shift import shift_images
 from mfvdm_fast.records import FloatArray
-from mfvdm_fast.result import DenoiseResult
+from mfvdm_fast.result import FAINT, DenoiseResult
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 

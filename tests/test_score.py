@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfvdm_fast.errors import InputError, MfvdmWarning
+from mfvdm_fast.errors import InputError
 from mfvdm_fast.records import Coefficients, FloatArray
+from mfvdm_fast.restore.junk import JUNK_BELOW
 from mfvdm_fast.restore.score import (
-    CLEAR,
-    DOUBT,
-    JUNK_BELOW,
     Presence,
     allow_for_contrast,
     contrast_variance,
     explained,
     fit_contrast,
-    junk_below,
     log_odds_of_more,
     other_signals,
     score_particles,
-    share_of_junk,
-    trust_in,
-    warn_if_noise,
 )
 from mfvdm_fast.restore.wiener import Observation
 
@@ -122,59 +116,6 @@ def test_what_all_particles_have_in_common_is_no_junk() -> None:
     assert np.median(score) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
-def test_share_of_junk_is_the_likeliest(share: float) -> None:
-    rng = np.random.default_rng(4)
-    junk = rng.uniform(size=5000) < share
-    x = rng.normal(np.where(junk, -2, 2))
-    score = 4 * x  # log N(x; 2, 1) / N(x; -2, 1)
-    found = share_of_junk(score)
-    assert found == pytest.approx(reference.share_of_junk(score), abs=3e-4)
-    assert found == pytest.approx(share, abs=0.02)
-    trust = trust_in(score - DOUBT)
-    if share:
-        assert trust is not None
-        good, bad = np.exp(-0.5 * (x - 2) ** 2), np.exp(-0.5 * (x + 2) ** 2)
-        np.testing.assert_allclose(trust, (1 - found) * good / ((1 - found) * good + found * bad), rtol=1e-6)
-        assert trust[~junk].mean() > 0.97
-        assert trust[junk].mean() < 0.2
-
-
-def test_without_junk_all_are_trusted() -> None:
-    scores = np.random.default_rng(0).normal(3, 0.5, 1000)
-    assert trust_in(scores) is None
-    scores[:10] = -3.0
-    assert trust_in(scores) is None  # in doubt
-    scores[:10] = -20.0
-    trust = trust_in(scores)
-    assert trust is not None
-    assert trust[:10].max() < 1e-5
-    assert trust[10:].min() > 0.99
-
-
-def test_where_much_is_junk_less_evidence_will_do() -> None:
-    rng = np.random.default_rng(0)
-    good, junk = rng.normal(20, 8, 700), rng.normal(-3.5, 1.5, 300)  # as of particles and of empty images
-    score = np.concatenate([good, junk])
-    assert (junk < JUNK_BELOW).mean() < 0.3
-    clear = np.full(1000, 2 * CLEAR)
-    below = junk_below(score, clear)
-    assert (junk < below).mean() > 0.8
-    assert (good < below).mean() < 0.01
-    trust = trust_in(score)
-    assert trust is not None
-    np.testing.assert_array_equal(score < below, trust < 0.5)  # junk is likelier than not
-    assert junk_below(score, clear - 1.5 * CLEAR) == JUNK_BELOW  # where particles do not stand out
-    assert junk_below(junk, clear) == -DOUBT  # nothing but junk: even then in doubt it is none
-
-
-@pytest.mark.parametrize("tail", [0, 10])
-def test_a_clean_stack_is_judged_by_a_hundred_to_one(tail: int) -> None:
-    score = np.random.default_rng(0).normal(20, 8, 1000)
-    score[:tail] = -6.0
-    assert junk_below(score, np.full(1000, 2 * CLEAR)) == JUNK_BELOW
-
-
 def test_a_stack_without_signal_is_all_junk() -> None:
     seen, variances = Observation(np.ones((1, 1)), np.zeros(9, np.int64), np.ones(1)), np.array([[1.0], [np.inf]])
     y, x = np.ones((9, 1), np.complex64), np.zeros((9, 1), np.complex64)
@@ -183,13 +124,6 @@ def test_a_stack_without_signal_is_all_junk() -> None:
     score = score_particles(presence, explained(y, x, seen, variances, 0), seen, variances, 1)
     assert np.isfinite(score).all()
     assert (score < JUNK_BELOW).all()
-
-
-def test_images_that_are_no_likelier_particles_than_noise_are_warned_about() -> None:
-    average = np.linspace(-8, 0.5, 100)
-    with pytest.warns(MfvdmWarning, match=r"^a\.star: 6% of the images are likelier to show a particle than nothing"):
-        assert warn_if_noise(average, "a.star: ")
-    assert not warn_if_noise(average + 1)
 
 
 def test_high_contrast_is_no_junk() -> None:

@@ -81,7 +81,7 @@ def build_trusted_graph(table: NeighborTable, trust: FloatArray, *, threads: int
     if trust.shape != (len(table.indices),) or not np.all((trust >= 0) & (trust <= 1)):
         raise InputError(
             f"trust must be a number between 0 and 1 for each of {len(table.indices)} particles, got shape "
-            f"{trust.shape}; take it from restore.score.trust_in"
+            f"{trust.shape}; take it from restore.junk.trust_in"
         )
     at_least = np.maximum(trust, LEAST_TRUST)
     weights = at_least[:, None] * np.append(at_least, LEAST_TRUST)[table.indices]  # index -1 is an empty slot

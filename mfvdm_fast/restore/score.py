@@ -6,33 +6,25 @@ explanations: nothing but noise, and a particle with something else on it (ice, 
     -log(p(y | nothing) / p(y | particle) + p(y | particle and something) / p(y | particle)),
 
 a log Bayes factor: below -log(100) one of the others is a hundred times as likely, which makes an image junk; where
-much of the stack is junk, less will do (:func:`junk_below`). What is on a particle is Gaussian
+much of the stack is junk, less will do (:mod:`mfvdm_fast.restore.junk`). What is on a particle is Gaussian
 and alike all over the disc; how smooth and how strong is not known: a mixture over a few of both. A good image lies
 below -t with a chance of e^-t at most, when x is right and the noise known: E[p(y | other) / p(y | particle)] = 1.
-From the scores of a stack follows its share of junk, and the trust in each image: how far it has a say in others.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import InputError, MfvdmWarning
+from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray
 from ..threads import map_in_order
 from .wiener import BLOCK, Observation
 
-JUNK_BELOW = -float(np.log(100))
 TYPICAL = 0.84  # quantile that contaminated images are hardly below
 SMOOTHNESS = (1 / 8, 1 / 4, 1 / 2, 1)  # standard deviations of what is on a particle in Fourier space, in bandlimits
-DOUBT = float(np.log(3))  # in doubt an image is no junk: that must be three times as likely
-LARGEST_ODDS = 50.0  # log, of junk: more is as certain
-BISECTIONS = 50
-FEWEST = 0.1  # of all images, that are likelier a particle than nothing where there are particles
-CLEAR = 10.0  # log odds of these, where particles stand out so well that what does not is no particle
 STRENGTH = (1, 10, 100, 1000)  # its variance at frequency 0 over that of the noise, per coefficient
 
 
@@ -168,7 +160,7 @@ class Presence:
 def score_particles(
     presence: Presence, energies: FloatArray, seen: Observation, variances: FloatArray, first: int
 ) -> FloatArray:
-    """The score (n,) of the module's first lines; images below :func:`junk_below` are junk.
+    """The score (n,) of the module's first lines; images below :func:`~.junk.junk_below` are junk.
 
     Restorations are not exact: the better the signal stands out of the noise, the more of it they leave for something
     more to explain. So the log odds of an image with more signal than the median, as one of high contrast has, are
@@ -205,94 +197,6 @@ def score_particles(
     more = log_odds_of_more(energies, seen, variances, first) / np.maximum(1, signal / typical)
     middle, upper = np.quantile(more, (0.5, TYPICAL))
     return -np.logaddexp(-(presence.average + allowance), (more - max(0.0, middle)) / max(1.0, upper - middle))
-
-
-def share_of_junk(score: FloatArray) -> float:
-    """The share p of junk in a stack that makes its scores (n,) likeliest: sum log(1 - p + p exp(-score)) is largest.
-
-    0 where good images alone explain them: of these, E[exp(-score)] = 1 at most.
-
-    >>> share_of_junk(np.array([2.0, 1.0, 3.0])), round(share_of_junk(np.array([2.0, 1.0, -9.0])), 3)
-    (0.0, 0.44)
-    """
-    excess = np.expm1(np.minimum(-np.asarray(score, np.float64), LARGEST_ODDS))
-    low, high = 0.0, 1.0
-    for _ in range(BISECTIONS if excess.mean() > 0 else 0):
-        middle = 0.5 * (low + high)
-        rising = np.mean(excess / (1 + middle * excess)) > 0
-        low, high = (middle, high) if rising else (low, middle)
-    return low
-
-
-def trust_in(score: FloatArray) -> FloatArray | None:
-    """The chance (n,) of each image to be no junk, by its score and the share of junk in the stack; None without any.
-
-    Scores are taken larger by DOUBT: those of stacks without junk have longer tails than they should have, as
-    templates are not exact and the noise is not known.
-
-    >>> trust_in(np.array([2.0, 1.0, 3.0])) is None
-    True
-    >>> trust_in(np.array([2.0, 1.0, -9.0])).round(2).tolist()
-    [0.97, 0.93, 0.0]
-    """
-    lenient = np.asarray(score, np.float64) + DOUBT
-    share = share_of_junk(lenient)
-    if share == 0:
-        return None
-    odds = np.exp(np.minimum(-lenient, LARGEST_ODDS))
-    return np.asarray((1 - share) / (1 - share + share * odds))
-
-
-def junk_below(score: FloatArray, average: FloatArray) -> float:
-    """The score below which an image is junk: JUNK_BELOW, or more where junk makes up much of the stack.
-
-    That is where junk is likelier than not (:func:`trust_in` below 1/2), for shares of 3 to 50 %. Evidence that is rare
-    in a clean stack is then not asked of a third of all images: of 30 % of junk in 500 to 2,000 simulated particles 58
-    to 81 % are told, where -log(100) told 22 to 42 %. Not where hardly a particle can be told from nothing:
-    ``average`` (n,), of :func:`average_over_views`, must reach CLEAR in FEWEST of the images.
-
-    >>> few, many, clear = np.full(9, 8.0), np.repeat([8.0, -3.0], [6, 3]), np.full(9, 20.0)
-    >>> [round(below, 2) for below in (junk_below(few, clear), junk_below(many, clear), junk_below(many, clear - 15))]
-    [-4.61, -2.39, -4.61]
-    """
-    if not stands_out(average, CLEAR):
-        return JUNK_BELOW
-    share = share_of_junk(np.asarray(score, np.float64) + DOUBT)
-    odds = share / max(1 - share, np.finfo(np.float64).tiny)
-    return float(np.clip(np.log(max(odds, np.finfo(np.float64).tiny)) - DOUBT, JUNK_BELOW, -DOUBT))
-
-
-def stands_out(average: FloatArray, least: float = 0.0) -> bool:
-    """Whether FEWEST of the images or more have log odds ``average`` (n,) of a particle, not nothing, above ``least``.
-
-    Measured, the quantile that must lie above it: -6.5 to -3.3 in stacks of 500 to 4,000 images of noise; of a 70S
-    particle, 5.9 at SNR .005 (n = 2,000), 13.6 to 16.9 at SNR .01 (500 to 2,000), 37 at SNR .02 (500), 119 where 70 %
-    of 2,000 images are junk (SNR .05).
-
-    >>> stands_out(np.array([-5.0, 20.0, 30.0])), stands_out(np.array([-5.0, -6.0, -5.0]))
-    (True, False)
-    """
-    return bool(np.quantile(average, 1 - FEWEST) > least)
-
-
-def warn_if_noise(average: FloatArray, where: str = "") -> bool:
-    """Warn (MfvdmWarning) and return True when fewer than FEWEST of the images are likelier a particle than nothing.
-
-    ``average`` (n,) is from :func:`average_over_views`; ``where`` begins the message.
-
-    >>> warn_if_noise(np.array([-5.0, 20.0, 30.0]))
-    False
-    """
-    if stands_out(average):
-        return False
-    warnings.warn(
-        f"{where}{np.mean(average > 0):.0%} of the images are likelier to show a particle than nothing but noise, so "
-        "what is restored may be noise: check that the images hold particles and are not scaled or masked one by one, "
-        "give --particle-diameter, or use more particles",
-        MfvdmWarning,
-        stacklevel=2,
-    )
-    return True
 
 
 def _log_mean_exp(values: FloatArray) -> FloatArray:
