@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .params import DenoiseParams, settle
 from .prepare import Preparation
 from .progress import StageTimes
 from .records import (
+    BoolArray,
     Coefficients,
     Eigenbasis,
     FloatArray,
@@ -51,6 +52,26 @@ SWEEPS = 3  # in which particles follow the templates that they match; more brin
 LEAST_NEAREST, PARTICLES_PER_NEAREST = 30, 330
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What one matching says of every particle."""
+
+    likelihood: FloatArray  # (n,) log likelihood with the best template, against noise alone
+    score: FloatArray  # (n,)
+    trust: FloatArray | None  # (n,); None: all are trusted
+    junk_below: float
+
+    @property
+    def junk(self) -> BoolArray:
+        """(n,)"""
+        return self.score < self.junk_below
+
+    @property
+    def much_junk(self) -> bool:
+        """Whether so much is junk that it has made templates for junk."""
+        return self.trust is not None and self.junk_below > JUNK_BELOW and float(self.trust.mean()) < 1 - MUCH_JUNK
+
+
 class Run(Stages):
     """One run of the pipeline, in the order of ``run``."""
 
@@ -59,8 +80,7 @@ class Run(Stages):
         self.asked = params
         self.initial: NeighborTable | None = None
         self.neighbors: NeighborTable | None = None
-        self.score: FloatArray | None = None
-        self.junk_below: float | None = None
+        self.judged: Judgement | None = None  # by the last matching
         self.may_be_noise, self.faint = False, 0.0
 
     def run(self) -> DenoiseResult:
@@ -82,8 +102,8 @@ class Run(Stages):
             neighbors=self.neighbors,
             initial_neighbors=self.initial,
             log_likelihood=None if self.presence is None else self.presence.log_likelihood,
-            score=self.score,
-            junk_below=self.junk_below,
+            score=None if self.judged is None else self.judged.score,
+            junk_below=None if self.judged is None else self.judged.junk_below,
             may_be_noise=self.may_be_noise,
             faint=self.faint,
             eigenvalues=self.eigenvalues,
@@ -151,8 +171,8 @@ class Run(Stages):
 
     def judge(
         self, templates: Templates, presence: Presence, coefs: SteerableCoefficients, seen: Observation
-    ) -> FloatArray:
-        """The score of every particle, by what matching says and what its own template leaves."""
+    ) -> Judgement:
+        """Every particle, by what matching says and what its own template leaves."""
         first, last = int(coefs.offsets[1]), int(coefs.offsets[templates.k_max + 1])
         part, basis = seen.columns(0, last), self.prepared.basis
         others = other_signals(part.noise_power, basis.radial_nodes[:last] / basis.bandlimit)
@@ -161,20 +181,20 @@ class Run(Stages):
             here = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
             own = seen.columns(here.start, here.stop)
             energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
-        return score_particles(presence, energies, part, others, first)
+        score = score_particles(presence, energies, part, others, first)
+        return Judgement(presence.log_likelihood, score, trust_in(score), junk_below(score, presence.average))
 
     def doubt(self) -> None:
         """Warn where there may be no particles, or more junk than is told."""
-        if self.presence is None or self.score is None:
+        if self.presence is None or self.judged is None:
             return
-        average, where = self.presence.average, self.prepared.where
-        junk = self.score < (self.junk_below or JUNK_BELOW)
+        average, where, junk = self.presence.average, self.prepared.where, self.judged.junk
         self.faint = float(np.mean(average[~junk] < SURE)) if not junk.all() else 1.0
         clear = stands_out(average, SURE)
         self.may_be_noise = not clear and (warn_if_noise(average, where) or not self.prepared.holds_particles())
         if not self.may_be_noise:
             # Scores of particles that hardly stand out do not tell their share of junk.
-            warn_about_junk(junk, None if self.faint > FAINT else trust_in(self.score), where)
+            warn_about_junk(junk, None if self.faint > FAINT else self.judged.trust, where)
 
     def restore(self, table: NeighborTable, coefs: SteerableCoefficients) -> NeighborTable:
         """Graph MAP on the graph of the matched particles, in place; the table whose nearest the graph was made from.
@@ -188,31 +208,29 @@ class Run(Stages):
         templates = None
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
-        sweep, trust, told, asked, used = 0, None, seen, self.params.n_matchings or 0, False
-        likelihood = np.zeros(coefs.n_particles)
+        sweep, asked, told = 0, self.params.n_matchings or 0, seen
+        kept: Judgement | None = None  # that of the table
         while sweep < (self.params.n_matchings or 0):
-            if used or templates is None:
+            if sweep or templates is None:
                 templates = None  # to make room
                 templates = self.templates(table, coefs, told, sweep)
-            found, used = self.match(templates, table, coefs, seen), True
-            table = found if sweep < asked else table
+            found = self.match(templates, table, coefs, seen)
             if self.presence is not None:
-                self.score = self.judge(templates, self.presence, coefs, seen)
-                if sweep < asked:
-                    likelihood = self.presence.log_likelihood
-                trust = trust_in(self.score)
-                self.junk_below = junk_below(self.score, self.presence.average)
-                if trust is not None and self.junk_below > JUNK_BELOW and trust.mean() < 1 - MUCH_JUNK:
-                    told = replace(seen, trust=trust)
-                    if self.asked.n_matchings is None:
-                        self.params = replace(self.params, n_matchings=2)
+                self.judged = self.judge(templates, self.presence, coefs, seen)
+            if sweep < asked:
+                table, kept = found, self.judged
+            if self.judged is not None and self.judged.much_junk:
+                told = replace(seen, trust=self.judged.trust)
+                if self.asked.n_matchings is None:
+                    self.params = replace(self.params, n_matchings=2)
             sweep += 1
         self.doubt()
         likely, here, last = table, np.ones(coefs.n_particles), -1 if templates is None else templates.k_max
-        if self.params.centre and used and templates is not None and self.presence is not None:
-            likely, here = self.consider_places(templates, table, likelihood, coefs, seen)
+        if self.params.centre and kept is not None and templates is not None:
+            likely, here = self.consider_places(templates, table, kept.likelihood, coefs, seen)
         templates = None
-        matches = weigh_matches(likely) if used and self.presence is not None else None
+        matches = None if kept is None else weigh_matches(likely)
+        trust = None if self.judged is None else self.judged.trust
         energies = self.restore_on_graph(table, coefs, replace(seen, trust=trust), matches, last)
         if matches is not None:
             average_matches(coefs, matches, energies, here=here, out=coefs.packed, threads=self.threads)
@@ -250,7 +268,7 @@ class Run(Stages):
         observed are kept until they are restored.
         """
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
-        graph = self.graph(table if self.score is None else table.nearest(count), seen.trust)
+        graph = self.graph(table if self.judged is None else table.nearest(count), seen.trust)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
         energies = np.zeros((coefs.n_particles, 4))
         observed: dict[int, Coefficients] = {}

@@ -17,7 +17,7 @@ from mfvdm_fast.records import FloatArray
 from mfvdm_fast.restore.junk import CLEAR, DOUBT, JUNK_BELOW, junk_below, share_of_junk, trust_in, warn_if_noise
 from mfvdm_fast.restore.score import Presence
 from mfvdm_fast.result import DenoiseResult
-from mfvdm_fast.run import Run
+from mfvdm_fast.run import Judgement, Run
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
@@ -120,7 +120,8 @@ def test_scores_of_faint_particles_tell_no_share_of_junk() -> None:
 
     def doubt(average: FloatArray) -> None:
         run = object.__new__(Run)
-        run.prepared, run.score, run.junk_below = SimpleNamespace(where="a.star: "), score, None  # type: ignore[assignment]
+        run.prepared = SimpleNamespace(where="a.star: ")  # type: ignore[assignment]
+        run.judged = Judgement(average, score, trust_in(score), JUNK_BELOW)
         run.presence = Presence(np.zeros(n), average, np.zeros(n))
         run.doubt()
 
