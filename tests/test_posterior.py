@@ -106,7 +106,7 @@ def test_restorations_far_from_the_mean_are_left_alone() -> None:
     distance = np.linspace(0, 6400, N)
     energies = np.stack([1e4 * ONES, 1e4 * ONES, 1e4 * ONES, 1e4 + distance], axis=1)
     own, first, _ = settle_shares(alike(2, 8), energies)
-    expected = np.maximum(0.6, 1 - 64 / np.maximum(distance, 1))
+    expected = np.maximum(0.6, 1 - 40 / np.maximum(distance, 1))
     np.testing.assert_allclose(own, expected)
     np.testing.assert_allclose(first, 1 - expected)
     np.testing.assert_allclose(settle_shares(alike(2, 8), energies, 0 * ONES)[0], 0)

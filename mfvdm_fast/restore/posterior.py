@@ -35,7 +35,7 @@ from .wiener import BLOCK, Observation, Real
 
 TEMPERATURE = 2.0  # log likelihoods are divided by it: 1.5 to 3 are as good
 OWN = 3.0  # matches that the particle's own restoration counts for: 2 to 4 are as good
-NOISE = 64.0  # |h (x_i - c_i m_i)|^2 / s^2 that the noise in both may make up: 32 to 128 are as good
+NOISE = 40.0  # |h (x_i - c_i m_i)|^2 / s^2 that the noise in both may make up: 24 to 64 are as good
 WIDE = (0.5, 0.75)  # parts of the list that have weight: b_i rises from 0 to 1 between them
 LEAST_WEIGHT = 1e-3  # matches with less are left out
 TINY = float(np.finfo(np.float64).tiny)
@@ -164,7 +164,7 @@ def settle_shares(
     >>> matches = weigh_matches(NeighborTable(np.array([[1], [0]]), zero.astype(bool), zero, zero))
     >>> [share.tolist() for share in settle_shares(matches)]
     [[0.75, 0.75], [0.0, 0.0], [0.25, 0.25]]
-    >>> settle_shares(matches, np.array([[1e3, 1e3, 1e3, 1010.0], [1e3, 1e3, 1e3, 1640.0]]))[0].tolist()  # 1 - 64 / 640
+    >>> settle_shares(matches, np.array([[1e3, 1e3, 1e3, 1010.0], [1e3, 1e3, 1e3, 1400.0]]))[0].tolist()  # 1 - 40 / 400
     [0.75, 0.9]
     """
     low, high = WIDE

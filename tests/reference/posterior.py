@@ -57,7 +57,7 @@ def posterior_means(x: Array, y: Array | None, h: Array, power: Array, k: Array,
         contrast = 1 - here + here * np.where(contrast < 0, 0, contrast)
         own = x + (here * shrunk(fitted / max(middle, 1) - in_own, noise))[:, None] * mean
         apart = h * (own - contrast[:, None] * mean)
-        alone = here * (1 - 64 / inner(apart, apart))
+        alone = here * (1 - 40 / inner(apart, apart))
         share = np.where(alone > share, alone, share)
     spread = (1 - wide)[:, None] * mean + wide[:, None] * mean_of_matches(mean, k, table)
     return np.asarray(share[:, None] * own + ((1 - share) * contrast)[:, None] * spread)
