@@ -95,7 +95,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             k_max=K_TEMPLATE,
             threads=threads,
         )
-        return list(templates.features(chain.raw, chain.observation))
+        return list(templates.features(chain.raw, chain.observation, threads=threads))
 
     def check(found: list[TemplateFeatures]) -> None:
         assert [len(side.particles) for side in found] == np.bincount(part).tolist()

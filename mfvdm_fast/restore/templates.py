@@ -25,7 +25,7 @@ from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficient
 from ..threads import map_in_order, use_threads
 from .amplitudes import GraphFit, fit_amplitudes
 from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
-from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
+from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products
 
 PARTS = 4  # 2 lose 0.05 to 0.2 dB, as templates are made of half of the particles; 8 gain no more
 ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
@@ -115,20 +115,26 @@ class Templates:
         return out
 
     def features(
-        self, coefs: SteerableCoefficients, seen: Observation, particles: IndexArray | None = None
+        self,
+        coefs: SteerableCoefficients,
+        seen: Observation,
+        particles: IndexArray | None = None,
+        threads: int | None = None,
     ) -> Iterator[TemplateFeatures]:
         """Features of one part of the particles, and of the templates it is matched with, then of the next.
 
         ``particles`` (r,) says which particle each row of ``coefs`` shows, if not all n in their order; several rows
-        may show the same. Nothing for a part that no row shows, nor when the graph had no eigenvectors. Memory: 12 n
-        bytes per feature of each part.
+        may show the same. Nothing for a part that no row shows, nor when the graph had no eigenvectors. They do not
+        depend on ``threads``. Memory: 12 n bytes per feature of each part.
         """
         if any(len(fit.energy) for fit in self.fits[0]):
             particles = np.arange(len(self.part)) if particles is None else particles
             for number, fits in enumerate(self.fits):
                 rows = np.flatnonzero(self.part[particles] == number)
                 if len(rows):
-                    yield _features(coefs, seen, fits, particles, rows)
+                    with use_threads(threads) as count:
+                        side = _features(coefs, seen, fits, particles, rows, count)
+                    yield side
 
 
 def fit_templates(
@@ -217,12 +223,14 @@ def _fit_parts(
 
     def fit(number: int) -> tuple[_Fit, GraphFit | None]:
         trust = np.where(part == number, 0.0, 1.0 if seen.trust is None else seen.trust)
-        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number])
+        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number], threads)
 
     return map_in_order(fit, range(n_parts), threads)
 
 
-def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray) -> tuple[_Fit, GraphFit | None]:
+def _fit(
+    coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray, threads: int
+) -> tuple[_Fit, GraphFit | None]:
     """Amplitudes of one frequency from the particles that are trusted, whose Gram matrices are ``grams``."""
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
     if phi.shape[1] == 0:  # the graph says nothing about this frequency
@@ -235,8 +243,21 @@ def _fit(coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: Float
     inner = scale[:, None] * fit.amplitude.T
     weight = 1.0 if k == 0 else 2.0
     values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / seen.weights.sum()) @ inner.T * weight)
-    deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
+    deviations = _spread(phi, fit.amplitude.astype(np.float32), len(coefs), threads)
     return _Fit(deviations, mean, values[::-1], vectors[:, ::-1]), fit
+
+
+def _spread(phi: Real, amplitude: Real, n: int, threads: int) -> Coefficients:
+    """Phi z of n particles, complex."""
+    out = np.empty((n, amplitude.shape[1]), np.complex64)
+
+    def multiply(start: int) -> None:
+        rows = slice(start, min(start + BLOCK, n))
+        out.real[rows] = phi[rows] @ amplitude
+        out.imag[rows] = phi[n + rows.start : n + rows.stop] @ amplitude if len(phi) > n else 0
+
+    map_in_order(multiply, range(0, n, BLOCK), threads)
+    return out
 
 
 def _mean_precision(seen: Observation) -> FloatArray:
@@ -246,7 +267,12 @@ def _mean_precision(seen: Observation) -> FloatArray:
 
 
 def _features(
-    coefs: SteerableCoefficients, seen: Observation, fits: list[_Fit], particles: IndexArray, rows: IndexArray
+    coefs: SteerableCoefficients,
+    seen: Observation,
+    fits: list[_Fit],
+    particles: IndexArray,
+    rows: IndexArray,
+    threads: int,
 ) -> TemplateFeatures:
     """The bilinear form of the log likelihood in the leading principal components of the templates, of some rows."""
     group = seen.group[particles[rows]]
@@ -254,16 +280,12 @@ def _features(
     place = np.searchsorted(np.cumsum(energies), ENERGY * energies.sum())
     least = max(float(energies[min(place, len(energies) - 1)]), np.finfo(np.float64).tiny)
     weight = (seen.transfer / seen.noise_power).astype(np.float32)
-    penalty = np.zeros((len(fits[0].deviations), len(seen.transfer)), np.float32)
-    left, right, widths = [], [], []
     baseline = np.zeros(len(rows))
-    for k, fit in enumerate(fits):
-        columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-        part = seen.columns(columns.start, columns.stop)
-        scale = _mean_precision(part)
+
+    def project(k: int) -> tuple[Coefficients, Coefficients]:
+        fit, columns = fits[k], slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+        scale = _mean_precision(seen.columns(columns.start, columns.stop))
         axes = fit.components[:, fit.energy >= least]
-        _add_penalty(penalty, fit, part, k)
-        widths.append(axes.shape[1])
         to_axes = (axes / scale[:, None]).astype(np.float32)
         observed = np.empty((len(rows), axes.shape[1]), np.complex64)
         for start in range(0, len(rows), BLOCK):
@@ -272,36 +294,47 @@ def _features(
             observed[some] = matched @ to_axes
             if k == 0:
                 baseline[some] = matched.real @ fit.mean
-        template = fit.deviations @ (axes * scale[:, None]).astype(np.float32)
-        left.append(observed)
-        right.append(template)
+        return observed, fit.deviations @ (axes * scale[:, None]).astype(np.float32)
+
+    sides = map_in_order(project, range(len(fits)), threads)
     share = seen.counts / seen.counts.sum()
+    penalty = _penalties(fits, coefs.offsets, seen, threads)
     common = penalty.mean(axis=0, dtype=np.float64)
     of_class, of_template = factor_penalty(penalty - common, share)
-    left[0] = np.concatenate([left[0].real, -of_class[group]], axis=1).astype(np.complex64)
-    right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
-    widths[0] += of_class.shape[1]
-    for a, b in zip(left, right, strict=True):
-        balance(a, b)
-    offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    first, second = sides[0]
+    sides[0] = (
+        np.concatenate([first.real, -of_class[group]], axis=1).astype(np.complex64),
+        np.concatenate([second.real, of_template], axis=1).astype(np.complex64),
+    )
+    map_in_order(lambda pair: balance(*pair), sides, threads)
+    offsets = np.append(0, np.cumsum([observed.shape[1] for observed, _ in sides])).astype(np.int64)
+    left, right = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
     return TemplateFeatures(
         particles[rows],
         rows,
-        SteerableCoefficients(np.concatenate(left, axis=1), offsets),
-        SteerableCoefficients(np.concatenate(right, axis=1), offsets),
+        SteerableCoefficients(left, offsets),
+        SteerableCoefficients(right, offsets),
         baseline - common[group],
         common[group],
         of_class.shape[1],
     )
 
 
-def _add_penalty(penalty: Real, fit: _Fit, seen: Observation, k: int) -> None:
-    """Add 1/2 w_k |h_g x_j|^2 / s^2 of one frequency to (n, g)."""
-    precision = (seen.precision.T * (0.5 if k == 0 else 1.0)).astype(np.float32)
-    for start in range(0, len(penalty), BLOCK):
+def _penalties(fits: list[_Fit], offsets: IndexArray, seen: Observation, threads: int) -> Real:
+    """1/2 sum_k w_k |h_g x_j|_k^2 / s^2 of each template with each class: (n, g)."""
+    halves = np.where(np.arange(len(seen.noise_power)) < offsets[1], 0.5, 1.0)
+    precision = (seen.precision.T * halves[:, None]).astype(np.float32)
+    penalty = np.zeros((len(fits[0].deviations), precision.shape[1]), np.float32)
+
+    def add(start: int) -> None:
         rows = slice(start, start + BLOCK)
-        template = fit.deviations[rows] + fit.mean.astype(np.float32)
-        penalty[rows] += (np.square(template.real) + np.square(template.imag)) @ precision
+        for k, fit in enumerate(fits):
+            template = fit.deviations[rows] + fit.mean.astype(np.float32)
+            power = np.square(template.real) + np.square(template.imag)
+            penalty[rows] += power @ precision[offsets[k] : offsets[k + 1]]
+
+    map_in_order(add, range(0, len(penalty), BLOCK), threads)
+    return penalty
 
 
 def factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
