@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..records import Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
+from ..records import Coefficients, Eigenbasis, FloatArray, SteerableCoefficients
 from ..threads import map_in_order, resolve_threads, use_threads
 from .amplitudes import BAND, GraphFit, fit_amplitudes
 from .wiener import (
@@ -87,11 +87,12 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
 
     Memory: 8 g m^2 bytes.
     """
-    n = len(seen.group)
+    n, members = len(seen.group), seen.members()
     root = None if seen.trust is None else np.sqrt(seen.trust).astype(np.float32)[:, None]
+    grams = np.zeros((len(members), phi.shape[1], phi.shape[1]))
 
-    def gram(rows: IndexArray) -> FloatArray:
-        total = np.zeros((phi.shape[1], phi.shape[1]))
+    def add(g: int) -> None:
+        rows, total = members[g], grams[g]
         for offset in range(0, len(phi), n):
             for start in range(0, len(rows), ROWS):
                 some = rows[start : start + ROWS]
@@ -99,9 +100,9 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
                 if root is not None:
                     block *= root[some]
                 total += block.T @ block
-        return total
 
-    return np.stack(map_in_order(gram, seen.members(), resolve_threads(threads)))
+    map_in_order(add, range(len(members)), resolve_threads(threads))
+    return grams
 
 
 @dataclass
