@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import numpy as np
 
 COPIED = 64 * 2**20  # bytes of the arrays copied by each thread: far beyond the caches
 SGEMM = 1024
+LEAST_SEEN = 0.2  # seconds: in less, hundredths of a second, in which the kernel counts, say nothing
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,35 @@ def measure_roof(threads: int, rounds: int = 7) -> Roof:
         compute = best(lambda t: np.matmul(factors[t], factors[t], out=products[t]))
         copy = best(lambda t: np.copyto(targets[t], sources[t]))
     return Roof(threads * 2 * SGEMM**3 / compute, threads * 2 * COPIED / copy)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one call: seconds of the wall and of the processor, and cores that other programs had meanwhile.
+
+    What the hypervisor gives to other machines counts as theirs; None where it cannot be known.
+    """
+
+    wall: float
+    cpu: float
+    elsewhere: float | None
+
+
+def measure_call(call: Callable[[], Any]) -> Times:
+    """Times of one call."""
+    busy, cpu, wall = _busy(), time.process_time(), time.perf_counter()
+    call()
+    wall, cpu, after = time.perf_counter() - wall, time.process_time() - cpu, _busy()
+    known = busy is not None and after is not None and wall > LEAST_SEEN
+    return Times(wall, cpu, max(0.0, after - busy - cpu) / wall if known else None)  # type: ignore[operator]
+
+
+def _busy() -> float | None:
+    """Seconds that all cores have been in use, by whomever, since the machine was started."""
+    with suppress(OSError, ValueError, AttributeError):
+        user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def _status(field: str) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from measure import Roof, Work
 
-HEADER = ("stage", "by", "size", "threads", "CPU s", "wall s", "peak MB", "of the roof", "2 threads / 1")
+HEADER = ("stage", "by", "size", "threads", "CPU s", "wall s", "peak MB", "of the roof", "2 threads / 1", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Row:
     cpu: float
     peak: int | None = None  # bytes
     work: Work | None = None
+    elsewhere: float | None = None  # cores that other programs had meanwhile
 
 
 def markdown(rows: list[Row], roofs: dict[int, Roof], seconds: float) -> str:
@@ -35,6 +36,7 @@ def markdown(rows: list[Row], roofs: dict[int, Roof], seconds: float) -> str:
             f"- roof of {threads} thread{'s' if threads > 1 else ''}: sgemm {roof.flops_per_s / 1e9:.0f} GFlop/s, "
             f"copy {roof.bytes_per_s / 1e9:.1f} GB/s (read + written)"
         )
+    lines.append("- elsewhere: cores that other programs, or other machines on the same host, had meanwhile")
     lines += ["", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
     lines += ["| " + " | ".join(_cells(row, rows, roofs)) + " |" for row in rows]
     counted = {row.stage: row.work.how for row in rows if row.work is not None}
@@ -74,6 +76,7 @@ def _cells(row: Row, rows: list[Row], roofs: dict[int, Roof]) -> list[str]:
         "" if row.peak is None else f"{row.peak / 1e6:.0f}",
         share,
         "" if ratio is None else f"{ratio:.2f}",
+        "" if row.elsewhere is None else f"{row.elsewhere:.2f}",
     ]
 
 
