@@ -16,7 +16,8 @@ from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
 from mfvdm_fast.restore.posterior import OWN, average_matches, posterior_weights
 from mfvdm_fast.restore.spectral import apply_spectral_filter
-from mfvdm_fast.restore.templates import PARTS, TemplateFeatures, fit_templates, split_in_parts
+from mfvdm_fast.restore.template_features import TemplateFeatures
+from mfvdm_fast.restore.templates import PARTS, fit_templates, split_in_parts
 from mfvdm_fast.stages import RESTORATION
 from tests.reference.posterior import posterior_mean
 

@@ -15,7 +15,6 @@ from mfvdm_fast.params import settle_size
 from mfvdm_fast.prepare import Preparation
 from mfvdm_fast.progress import StageTimes
 from mfvdm_fast.records import FloatArray, IndexArray, NeighborTable
-from mfvdm_fast.restore import templates
 from mfvdm_fast.run import Run
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
@@ -103,7 +102,7 @@ def test_scores_are_log_likelihoods_at_a_place(case: Case, monkeypatch: pytest.M
     """Of the image moved there; a third of the templates stand for all."""
     monkeypatch.setattr(lost, "LOST", 1.0)
     monkeypatch.setattr(lost, "TEMPLATES_IN_DOUBT", N // 3)
-    monkeypatch.setattr(templates, "ENERGY", 1.0)
+    monkeypatch.setattr("mfvdm_fast.restore.template_features.ENERGY", 1.0)
     found, here, places = match_elsewhere(case.scene, case.table, case.likelihood)
     scene, prepared, basis = case.scene, case.scene.prepared, case.scene.prepared.basis
     assert prepared.shifts_px is not None

@@ -11,10 +11,11 @@ import pytest
 from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.records import FrequencyGraph, SteerableCoefficients
-from mfvdm_fast.restore import graph_map, templates
+from mfvdm_fast.restore import graph_map
 from mfvdm_fast.restore.amplitudes import fit_amplitudes
 from mfvdm_fast.restore.graph_map import class_grams, scaled_eigenbasis
-from mfvdm_fast.restore.templates import PARTS, TemplateFeatures, fit_templates, split_in_parts
+from mfvdm_fast.restore.template_features import TemplateFeatures
+from mfvdm_fast.restore.templates import PARTS, fit_templates, split_in_parts
 from mfvdm_fast.restore.wiener import (
     Observation,
     estimate_covariance,
@@ -92,8 +93,8 @@ def test_features_give_the_log_likelihood(
     turn: tuple[float, bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(templates, "ENERGY", 1.0)
-    monkeypatch.setattr(templates, "LEAST_PENALTY", 1e-6)
+    monkeypatch.setattr("mfvdm_fast.restore.template_features.ENERGY", 1.0)
+    monkeypatch.setattr("mfvdm_fast.restore.template_features.LEAST_PENALTY", 1e-6)
     coefs, seen = observed
     sides = template_features(coefs, seen, solver(graph), graph.degrees, PART, k_max=9)
     assert len(sides) == PARTS

@@ -20,7 +20,7 @@ import scipy.sparse.linalg
 
 from ..errors import InputError
 from ..records import BoolArray, Coefficients, FloatArray, NeighborTable, SteerableCoefficients
-from .templates import balance, factor_penalty
+from .template_features import balance, factor_penalty
 from .wiener import Observation
 
 EQUATIONS = 12.0  # that each reference's matches count for, against one that its shift is 0
