@@ -86,7 +86,7 @@ class Recorder:
         if self.benchmark.stats is not None:
             best = min(times, key=lambda one: one.wall)
             cpu = min(one.cpu for one in times)
-            self.add(Row(stage, by, size, threads, best.wall, cpu, peak, counted, best.elsewhere))
+            self.add(Row(stage, by, size, threads, best.wall, cpu, peak, counted, best.at_work, best.elsewhere))
 
     def add(self, row: Row) -> None:
         """Leave a row that was measured elsewhere."""
