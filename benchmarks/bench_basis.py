@@ -14,8 +14,9 @@ from measure import Work
 from mfvdm_fast.basis import DiskHarmonics, FourierBessel
 from mfvdm_fast.basis.steerable_pca import estimate_steerable_pca, project
 from mfvdm_fast.imaging.ctf import make_ctf, phase_flip_images
+from mfvdm_fast.imaging.fourier_shift import shift_images
+from mfvdm_fast.imaging.support import estimate_support
 from mfvdm_fast.kernels.polar import WIDTH, PolarPlan
-from mfvdm_fast.threads import use_threads
 from tests.reference import ctf as ctf_twin
 from tests.reference import polar as polar_twin
 from tests.reference import steerable_pca as pca_twin
@@ -104,7 +105,7 @@ def test_expand(record: Recorder, kind: type, box_size: int, threads: int) -> No
 
     work = dense_work(basis) if kind is DiskHarmonics else None
     record(f"expand, {kind.__name__}", size_of(box_size), lambda: basis.expand(images, threads), threads=threads,
-           check=check, work=work)  # fmt: skip
+           check=check, work=work, rounds=10)  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -118,7 +119,7 @@ def test_synthesis(record: Recorder, box_size: int, threads: int) -> None:
         assert np.linalg.norm(again - packed) < 0.05 * np.linalg.norm(packed)
 
     record("synthesis, DiskHarmonics", size_of(box_size), lambda: basis.evaluate(packed, threads), threads=threads,
-           check=check, work=dense_work(basis))  # fmt: skip
+           check=check, work=dense_work(basis), rounds=10)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["FFBBasis2D", "FLEBasis2D"])
@@ -151,7 +152,30 @@ def test_phase_flip(record: Recorder, box_size: int, threads: int) -> None:
 
     work = Work("two real FFTs, 2.5 N log2 N each, N = pixels", IMAGES * 5 * box_size**2 * np.log2(box_size**2))
     record("phase flip", size_of(box_size), lambda: phase_flip_images(images, ctf, PIXEL, threads), threads=threads,
-           check=check, work=work)  # fmt: skip
+           check=check, work=work, rounds=10)  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shift(record: Recorder, threads: int) -> None:
+    images, shifts = noise(129), np.random.default_rng(2).uniform(-5, 5, (IMAGES, 2))
+
+    def check(found: np.ndarray) -> None:
+        np.testing.assert_allclose(shift_images(found, -shifts), images, atol=1e-4)
+
+    work = Work("two real FFTs, 2.5 N log2 N each, N = pixels", IMAGES * 5 * 129**2 * np.log2(129**2))
+    record("centring", size_of(129), lambda: shift_images(images, shifts, threads), threads=threads, check=check,
+           work=work, rounds=5)  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_support(record: Recorder, chain: Chain, threads: int) -> None:
+    images = chain.images[:4096]
+
+    def check(found: Any) -> None:
+        assert abs(found.radius_px - chain.basis.radius_px) <= 1
+
+    record("support", f"{len(images):,} x 65 px", lambda: estimate_support(images, chain.noise, threads),
+           threads=threads, check=check)  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -160,9 +184,8 @@ def test_pca(record: Recorder, chain: Chain, threads: int) -> None:
     widths = np.diff(coefs.offsets)
 
     def call() -> tuple[Any, np.ndarray]:
-        with use_threads(threads):
-            pca = estimate_steerable_pca(coefs, variance)
-            return pca, project(coefs.packed, coefs.offsets, pca)
+        pca = estimate_steerable_pca(coefs, variance, threads)
+        return pca, project(coefs.packed, coefs.offsets, pca, threads)
 
     def check(found: tuple[Any, np.ndarray]) -> None:
         k = 3
@@ -174,4 +197,4 @@ def test_pca(record: Recorder, chain: Chain, threads: int) -> None:
     flops = 2 * 2 * 2 * chain.n * float((widths**2).sum())
     work = Work("products of the coefficients of each k with themselves, float64 counted twice", flops)
     size = f"n = {chain.n:,}, {widths.sum()} coefficients"
-    record("steerable PCA", size, call, threads=threads, check=check, work=work)
+    record("steerable PCA", size, call, threads=threads, check=check, work=work, rounds=10)

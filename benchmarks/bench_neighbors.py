@@ -53,7 +53,7 @@ def test_search(record: Recorder, chain: Chain, threads: int) -> None:
     flops = pairs * (8 * features.packed.shape[1] + 8 * (features.k_max + 1) * (n_angles // 4 + 1))
     how = "8 for each pair and component, 8 for each pair, k and angle of a quarter circle; bounds spare some of it"
     record("search, top 50", size_of(features), lambda: search_neighbors(features, K, threads=threads),
-           threads=threads, check=check, work=Work(how, flops), rounds=1)  # fmt: skip
+           threads=threads, check=check, work=Work(how, flops), rounds=2)  # fmt: skip
 
 
 def test_search_brute_force(record: Recorder, chain: Chain) -> None:
@@ -99,4 +99,4 @@ def test_affinity(record: Recorder, chain: Chain, threads: int) -> None:
 
     pairs, width = chain.n * (chain.n - 1) / 2, features.packed.shape[1]
     work = Work("8 for each pair and component; bounds spare most of it", 8 * pairs * width)
-    record("affinity + angles", size_of(features), call, threads=threads, check=check, work=work, rounds=1)
+    record("affinity + angles", size_of(features), call, threads=threads, check=check, work=work, rounds=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from bench_graph import solver_work
@@ -12,10 +14,12 @@ from measure import Work
 from mfvdm_fast.neighbors.match import match_neighbors
 from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
+from mfvdm_fast.restore.posterior import OWN, average_matches, posterior_weights
 from mfvdm_fast.restore.spectral import apply_spectral_filter
 from mfvdm_fast.restore.template_features import TemplateFeatures
 from mfvdm_fast.restore.templates import PARTS, fit_templates, split_in_parts
 from mfvdm_fast.stages import RESTORATION
+from tests.reference.posterior import posterior_mean
 
 K_TEMPLATE, CHECKED = 20, 20
 
@@ -79,7 +83,7 @@ def test_match(record: Recorder, chain: Chain, sides: list[TemplateFeatures], th
     pairs = 2 * float(len(sides[0].particles)) * chain.n
     how = "8 for each pair and component, plain and mirrored together; the maximum over angles not counted"
     record("match with templates, top 50", f"n = {chain.n:,}, {width} components", call, threads=threads, check=check,
-           work=Work(how, 8 * pairs * width), rounds=1)  # fmt: skip
+           work=Work(how, 8 * pairs * width), rounds=2)  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -96,7 +100,7 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             k_max=K_TEMPLATE,
             threads=threads,
         )
-        return list(templates.features(chain.raw, chain.observation))
+        return list(templates.features(chain.raw, chain.observation, threads=threads))
 
     def check(found: list[TemplateFeatures]) -> None:
         assert [len(side.particles) for side in found] == np.bincount(part).tolist()
@@ -105,7 +109,29 @@ def test_templates(record: Recorder, chain: Chain, bases: Bases, threads: int) -
     work = Work("Gram matrices of Phi, Phi^T w and Phi z of every frequency",
                 rows * M_RESTORE * ((K_TEMPLATE + 1) * M_RESTORE + 2.0 * PARTS * columns))  # fmt: skip
     record(f"templates, m = {M_RESTORE}, k <= {K_TEMPLATE}", f"n = {chain.n:,}", call, threads=threads, check=check,
-           work=work, rounds=1)  # fmt: skip
+           work=work, rounds=3)  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_posterior(record: Recorder, chain: Chain, sides: list[TemplateFeatures], threads: int) -> None:
+    """The mean over the matches of each particle."""
+    parts = [match_neighbors(side.observed, side.templates, side.particles, K) for side in sides]
+    order = np.argsort(np.concatenate([side.particles for side in sides]))
+    rows = {f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(NeighborTable)}
+    table, coefs = NeighborTable(**rows), chain.flipped
+
+    def check(found: np.ndarray) -> None:
+        k = np.repeat(np.arange(coefs.k_max + 1), np.diff(coefs.offsets))
+        for i in range(CHECKED):
+            row = table.indices[i], table.mirrored[i], table.angles[i], table.scores[i]
+            expected = posterior_mean(coefs.packed, k, row, i, OWN, -np.inf, 1.0)
+            assert np.linalg.norm(found[i] - expected) < 0.02 * np.linalg.norm(expected)
+
+    kept = np.count_nonzero(posterior_weights(table.scores))
+    work = Work("8 for each coefficient and match that has weight", 8.0 * kept * coefs.packed.shape[1])
+    size = f"{size_of(coefs)}, {kept:,} matches"
+    record("mean over matches", size, lambda: average_matches(coefs, table, threads=threads), threads=threads,
+           check=check, work=work)  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -128,7 +154,7 @@ def test_graph_map(record: Recorder, chain: Chain, bases: Bases, threads: int) -
             flops += 2 * rows * m * (m + 2 * p)
         return Work("Gram matrices of Phi, Phi^T w and Phi z of the frequencies that the graph is asked about", flops)
 
-    record(f"graph MAP, m = {M_RESTORE}", size_of(chain.raw), call, threads=threads, check=check, work=work, rounds=1)
+    record(f"graph MAP, m = {M_RESTORE}", size_of(chain.raw), call, threads=threads, check=check, work=work, rounds=3)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

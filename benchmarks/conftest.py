@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inputs import Chain
-from measure import Roof, Work, measure_roof, with_peak
+from measure import Roof, Times, Work, measure_call, measure_roof, with_peak
 from pytest_benchmark.fixture import BenchmarkFixture
 from table import Row, markdown, slow_pairs
 from threadpoolctl import threadpool_limits
@@ -81,17 +81,12 @@ class Recorder:
             check(result)
         counted = work(result) if callable(work) else work
         del result
-        cpu: list[float] = []
-
-        def timed() -> None:
-            start = time.process_time()
-            call()
-            cpu.append(time.process_time() - start)
-
-        self.benchmark.pedantic(timed, rounds=rounds)
+        times: list[Times] = []
+        self.benchmark.pedantic(lambda: times.append(measure_call(call)), rounds=rounds)
         if self.benchmark.stats is not None:
-            wall = float(self.benchmark.stats.stats.min)
-            self.add(Row(stage, by, size, threads, wall, min(cpu), peak, counted))
+            best = min(times, key=lambda one: one.wall)
+            cpu = min(one.cpu for one in times)
+            self.add(Row(stage, by, size, threads, best.wall, cpu, peak, counted, best.at_work, best.elsewhere))
 
     def add(self, row: Row) -> None:
         """Leave a row that was measured elsewhere."""

@@ -16,6 +16,7 @@ import numpy as np
 from mfvdm_fast.basis.disk_harmonics import DiskHarmonics
 from mfvdm_fast.basis.steerable_pca import estimate_steerable_pca, project, weigh_features
 from mfvdm_fast.graph.affinity import diffusion_features, normalize_features
+from mfvdm_fast.graph.arrangement import arrange_graph
 from mfvdm_fast.graph.eigenbasis import SolverOptions, solve_eigenbasis
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.imaging.ctf import evaluate_ctf_radial, group_by_ctf, phase_flip_images
@@ -59,11 +60,11 @@ def solve_bases(
     known: Mapping[int, Eigenbasis] | None = None,
 ) -> list[Eigenbasis]:
     """Eigenbases of ascending frequencies, each from those before it (and those ``known``) where they are of use."""
-    found = dict(known or {})
-    asked = list(frequencies)
+    found, asked = dict(known or {}), list(frequencies)
+    arranged = arrange_graph(graph, threads=threads)
     for k in asked:
         neighbor, unit = (found.get(k - 1), found.get(1)) if k > 1 else (None, None)
-        found[k] = solve_eigenbasis(graph, k, m, options=options, neighbor=neighbor, unit=unit, threads=threads)
+        found[k] = solve_eigenbasis(arranged, k, m, options=options, neighbor=neighbor, unit=unit, threads=threads)
     return [found[k] for k in asked]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import numpy as np
 
 COPIED = 64 * 2**20  # bytes of the arrays copied by each thread: far beyond the caches
 SGEMM = 1024
+LEAST_SEEN = 0.2  # seconds: in less, hundredths of a second, in which the kernel counts the machine, say nothing
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,51 @@ def measure_roof(threads: int, rounds: int = 7) -> Roof:
         compute = best(lambda t: np.matmul(factors[t], factors[t], out=products[t]))
         copy = best(lambda t: np.copyto(targets[t], sources[t]))
     return Roof(threads * 2 * SGEMM**3 / compute, threads * 2 * COPIED / copy)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one call: seconds of the wall and of the processor.
+
+    ``at_work``: threads that ran, or would have run had other programs left them a core, on average; ``elsewhere``:
+    cores that other programs had meanwhile, or other machines on the same host. None where that cannot be known.
+    """
+
+    wall: float
+    cpu: float
+    at_work: float | None
+    elsewhere: float | None
+
+
+def measure_call(call: Callable[[], Any]) -> Times:
+    """Times of one call."""
+    busy, ready, cpu, wall = _busy(), _ready(), time.process_time(), time.perf_counter()
+    call()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    ready_after, busy_after = _ready(), _busy()
+    seen = ready is not None and ready_after is not None and wall > LEAST_SEEN / 10
+    at_work = (ready_after - ready) / wall if seen else None  # type: ignore[operator]
+    known = busy is not None and busy_after is not None and wall > LEAST_SEEN
+    elsewhere = max(0.0, busy_after - busy - cpu) / wall if known else None  # type: ignore[operator]
+    return Times(wall, cpu, at_work, elsewhere)
+
+
+def _ready() -> float | None:
+    """Seconds that the threads of this process have run, or waited for a core."""
+    total = 0
+    with suppress(OSError, ValueError):
+        for file in Path("/proc/self/task").glob("*/schedstat"):
+            ran, waited = file.read_text().split()[:2]
+            total += int(ran) + int(waited)
+    return total / 1e9 if total else None
+
+
+def _busy() -> float | None:
+    """Seconds that all cores have been in use, by whomever, since the machine was started."""
+    with suppress(OSError, ValueError, AttributeError):
+        user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    return None
 
 
 def _status(field: str) -> int | None:

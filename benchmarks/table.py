@@ -9,7 +9,10 @@ from pathlib import Path
 
 from measure import Roof, Work
 
-HEADER = ("stage", "by", "size", "threads", "CPU s", "wall s", "peak MB", "of the roof", "2 threads / 1")
+HEADER = (
+    *("stage", "by", "size", "threads", "CPU s", "wall s", "peak MB"),
+    *("of the roof", "2 threads / 1", "at work", "elsewhere"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Row:
     cpu: float
     peak: int | None = None  # bytes
     work: Work | None = None
+    at_work: float | None = None  # threads, on average, and
+    elsewhere: float | None = None  # cores that other programs had meanwhile: see measure.Times
 
 
 def markdown(rows: list[Row], roofs: dict[int, Roof], seconds: float) -> str:
@@ -35,6 +40,12 @@ def markdown(rows: list[Row], roofs: dict[int, Roof], seconds: float) -> str:
             f"- roof of {threads} thread{'s' if threads > 1 else ''}: sgemm {roof.flops_per_s / 1e9:.0f} GFlop/s, "
             f"copy {roof.bytes_per_s / 1e9:.1f} GB/s (read + written)"
         )
+    lines += [
+        "- 2 threads / 1: seconds of the wall of one thread over those of two",
+        "- at work: threads that ran, or waited for a core that other programs had, on average: what both cores give",
+        "  to two threads when nothing else runs, unless memory makes them slower (CPU s then grows)",
+        "- elsewhere: cores that other programs, or other machines on the same host, had meanwhile",
+    ]
     lines += ["", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
     lines += ["| " + " | ".join(_cells(row, rows, roofs)) + " |" for row in rows]
     counted = {row.stage: row.work.how for row in rows if row.work is not None}
@@ -49,7 +60,9 @@ def slow_pairs(rows: list[Row], least: float = 1.8) -> list[str]:
     for row in rows:
         ratio = _ratio(row, rows)
         if ratio is not None and row.by == "mfvdm_fast" and ratio < least:
-            found.append(f"{row.stage}, {row.size}: {ratio:.2f}")
+            found.append(
+                f"{row.stage}, {row.size}: {ratio:.2f}{'' if row.at_work is None else f', at work {row.at_work:.2f}'}"
+            )
     return found
 
 
@@ -74,6 +87,8 @@ def _cells(row: Row, rows: list[Row], roofs: dict[int, Roof]) -> list[str]:
         "" if row.peak is None else f"{row.peak / 1e6:.0f}",
         share,
         "" if ratio is None else f"{ratio:.2f}",
+        "" if row.at_work is None else f"{row.at_work:.2f}",
+        "" if row.elsewhere is None else f"{row.elsewhere:.2f}",
     ]
 
 

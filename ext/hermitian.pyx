@@ -62,7 +62,7 @@ def _fill_values(real[::1] values, double k, pattern, const double[::1] scale, i
     cdef const int64_t[::1] indptr = pattern.indptr, indices = pattern.indices
     cdef const double[::1] angles = pattern.angles, weights = pattern.weights
     cdef int64_t i
-    for i in prange(scale.shape[0], nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(scale.shape[0], nogil=True, num_threads=threads, schedule="dynamic", chunksize=64):
         fill_row(i, k, &indptr[0], &indices[0], &angles[0], &weights[0], &scale[0], &values[0])
 
 
@@ -93,7 +93,7 @@ def _fill_zero(real[::1] values, pattern, const double[::1] scale, int mirror_si
     cdef const double[::1] weights = pattern.weights
     cdef int64_t i, e
     cdef double size
-    for i in prange(scale.shape[0], nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(scale.shape[0], nogil=True, num_threads=threads, schedule="dynamic", chunksize=64):
         for e in range(indptr[i], indptr[i + 1]):
             size = weights[e] * (scale[i] * scale[indices[e]])
             values[e] = <real>(mirror_sign * size if mirrored[e] else size)
@@ -128,7 +128,7 @@ def _spread_o2(const real[::1] values, pattern, real[::1] data, int64_t[::1] ind
     cdef const uint8_t[::1] mirrored = pattern.mirrored.view(np.uint8)
     cdef int64_t i, e, upper, lower, degree, n = indptr.shape[0] - 1, half = 2 * columns.shape[0]
     cdef real sign
-    for i in prange(n, nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(n, nogil=True, num_threads=threads, schedule="dynamic", chunksize=64):
         degree = indptr[i + 1] - indptr[i]
         for e in range(indptr[i], indptr[i + 1]):
             upper = indptr[i] + e  # row i of the top half starts at 2 indptr[i]
@@ -167,7 +167,7 @@ def _spread_hermitian(const real[::1] values, pattern, real[::1] data, int64_t[:
     cdef const int64_t[::1] indptr = pattern.indptr, columns = pattern.indices
     cdef const uint8_t[::1] mirrored = pattern.mirrored.view(np.uint8)
     cdef int64_t i, e, upper, lower, n = indptr.shape[0] - 1, nnz = columns.shape[0]
-    for i in prange(n, nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(n, nogil=True, num_threads=threads, schedule="dynamic", chunksize=64):
         # Sorted columns: the first half of the nodes holds the plain edges of row i and the mirrored ones of row i + n.
         upper = lower = indptr[i]
         for e in range(indptr[i], indptr[i + 1]):

@@ -146,26 +146,59 @@ cdef int64_t merge_row(int64_t i, const Lists* g, const Target* target, int64_t 
         count += 1
 
 
-cdef void order_edges(int64_t n, int64_t K, const int64_t* indices, const uint8_t* mirrored, int64_t* in_ptr,
-                      int64_t* in_ids, int64_t* out_ptr, int64_t* out_ids) noexcept nogil:
-    """Two counting sorts: edges by the (node, flag) they point to, then, stably, by the node they start from."""
+cdef void count_edges(int64_t n, int64_t K, const int64_t* indices, const uint8_t* mirrored, int64_t* in_ptr,
+                      int64_t* out_ptr, int64_t first, int64_t last) noexcept nogil:
+    """How many edges point to each (node, flag), and start from each node, of the nodes first:last."""
+    cdef int64_t i, e
+    for i in range(n):
+        for e in range(i * K, i * K + K):
+            if first <= indices[e] < last and indices[e] != i:
+                in_ptr[2 * indices[e] + mirrored[e] + 1] += 1
+            if first <= i < last and indices[e] >= 0 and indices[e] != i:
+                out_ptr[i + 1] += 1
+
+
+cdef void sort_by_target(int64_t n, int64_t K, const int64_t* indices, const uint8_t* mirrored, int64_t* in_ptr,
+                         int64_t* in_ids, int64_t first, int64_t last) noexcept nogil:
+    """The edges that point to the nodes first:last, by (node, flag); moves every start to the next one's."""
     cdef int64_t i, e, key
-    for e in range(n * K):
-        if indices[e] >= 0 and indices[e] != e // K:
-            in_ptr[2 * indices[e] + mirrored[e] + 1] += 1
-            out_ptr[e // K + 1] += 1
+    for i in range(n):
+        for e in range(i * K, i * K + K):
+            if first <= indices[e] < last and indices[e] != i:
+                key = 2 * indices[e] + mirrored[e]
+                in_ids[in_ptr[key]] = e
+                in_ptr[key] += 1
+
+
+cdef void sort_by_source(int64_t K, const int64_t* in_ids, int64_t count, int64_t* out_ptr, int64_t* out_ids,
+                         int64_t first, int64_t last) noexcept nogil:
+    """Those that start from the nodes first:last, stably by node; moves every start to the next one's."""
+    cdef int64_t a, i
+    for a in range(count):
+        if first * K <= in_ids[a] < last * K:
+            i = in_ids[a] // K
+            out_ids[out_ptr[i]] = in_ids[a]
+            out_ptr[i] += 1
+
+
+cdef void order_edges(int64_t n, int64_t K, const int64_t* indices, const uint8_t* mirrored, int64_t* in_ptr,
+                      int64_t* in_ids, int64_t* out_ptr, int64_t* out_ids, int threads) noexcept nogil:
+    """Two counting sorts: edges by the (node, flag) they point to, then, stably, by the node they start from.
+
+    Every thread looks at all edges and sorts those of its own nodes.
+    """
+    cdef int64_t i, part, count
+    for part in prange(threads, num_threads=threads, schedule="static"):
+        count_edges(n, K, indices, mirrored, in_ptr, out_ptr, n * part // threads, n * (part + 1) // threads)
     for i in range(2 * n):
         in_ptr[i + 1] += in_ptr[i]
     for i in range(n):
         out_ptr[i + 1] += out_ptr[i]
-    for e in range(n * K):
-        if indices[e] >= 0 and indices[e] != e // K:
-            key = 2 * indices[e] + mirrored[e]
-            in_ids[in_ptr[key]] = e
-            in_ptr[key] += 1
-    for i in range(in_ptr[2 * n - 1]):  # every start was moved to the next one's: the last holds the total
-        out_ids[out_ptr[in_ids[i] // K]] = in_ids[i]
-        out_ptr[in_ids[i] // K] += 1
+    count = in_ptr[2 * n]
+    for part in prange(threads, num_threads=threads, schedule="static"):
+        sort_by_target(n, K, indices, mirrored, in_ptr, in_ids, n * part // threads, n * (part + 1) // threads)
+    for part in prange(threads, num_threads=threads, schedule="static"):
+        sort_by_source(K, in_ids, count, out_ptr, out_ids, n * part // threads, n * (part + 1) // threads)
     for i in range(2 * n, 0, -1):
         in_ptr[i] = in_ptr[i - 1]
     for i in range(n, 0, -1):
@@ -218,8 +251,9 @@ def build_pattern(indices, mirrored, angles, weights=None, *, int threads=1):
         if weights is not None:
             g.weights = &given[0, 0]
         with nogil:
-            order_edges(n, K, g.indices, g.mirrored, &in_ptr[0], &in_ids[0], &out_ptr[0], &out_ids[0])
-            for i in prange(n, num_threads=threads, schedule="static"):
+            order_edges(n, K, g.indices, g.mirrored, &in_ptr[0], &in_ids[0], &out_ptr[0], &out_ids[0],
+                        threads)
+            for i in prange(n, num_threads=threads, schedule="dynamic", chunksize=64):
                 indptr[i + 1] = merge_row(i, &g, NULL, 0)
             for i in range(n):
                 indptr[i + 1] += indptr[i]
@@ -230,7 +264,7 @@ def build_pattern(indices, mirrored, angles, weights=None, *, int threads=1):
     if nnz > 0:
         target = Target(&columns[0], &mirror[0], &merged[0], &symmetric[0])
         with nogil:
-            for i in prange(n, num_threads=threads, schedule="static"):
+            for i in prange(n, num_threads=threads, schedule="dynamic", chunksize=64):
                 merge_row(i, &g, &target, indptr[i])
                 degrees[i] = sum_range(&symmetric[0], indptr[i], indptr[i + 1])
     return EdgePattern(np.asarray(indptr), np.asarray(columns), np.asarray(mirror).view(np.bool_),

@@ -144,7 +144,7 @@ class Stages:
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
         matched = False
-        for side in templates.features(coefs, seen):
+        for side in templates.features(coefs, seen, threads=self.threads):
             matched = True
             part = match_in_groups(
                 side.observed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,19 @@ def test_vectors_stand_in_the_order_of_the_particles(graph: FrequencyGraph, meth
 def test_threads_do_not_matter(graph: FrequencyGraph) -> None:
     one, two = (arrange_graph(graph, threads=threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.order, two.order)
+    np.testing.assert_array_equal(one.splits, two.splits)
+    for field in fields(FrequencyGraph):
+        np.testing.assert_array_equal(getattr(one.graph, field.name), getattr(two.graph, field.name))
+
+
+def test_edges_stand_in_the_order_of_their_keys(graph: FrequencyGraph) -> None:
+    arranged = arrange_graph(graph)
+    row_of = np.argsort(arranged.order)
+    rows = row_of[np.repeat(np.arange(N), np.diff(graph.indptr))]
+    edges = np.lexsort((row_of[graph.indices], graph.mirrored, rows))
+    np.testing.assert_array_equal(arranged.graph.indices, row_of[graph.indices][edges])
+    np.testing.assert_array_equal(arranged.graph.angles, graph.angles[edges])
+    np.testing.assert_array_equal(arranged.graph.weights, graph.weights[edges])
 
 
 def test_nodes_without_edges_stay(graph: FrequencyGraph) -> None:

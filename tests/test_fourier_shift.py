@@ -65,7 +65,7 @@ def test_shifting_back_and_forth_and_in_blocks(rng: np.random.Generator, monkeyp
     shifts = rng.uniform(-4, 4, (7, 2))
     once = shift_images(images, shifts, threads=1)
     np.testing.assert_allclose(shift_images(once, -shifts), images, atol=3e-6)
-    monkeypatch.setattr("mfvdm_fast.imaging.fourier_shift._BLOCK_BYTES", 3 * 4 * 16 * 16)
+    monkeypatch.setattr("mfvdm_fast.imaging.fourier_shift._PIECE", 3)
     np.testing.assert_array_equal(shift_images(images, shifts, threads=2), once)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mfvdm_fast.kernels.pairs import pack_lanes
 from mfvdm_fast.kernels.peaks import align_lanes, heights_of_lanes
 from mfvdm_fast.neighbors import features as module
-from mfvdm_fast.neighbors.features import FEW, HIGHEST, MOST, SHARE, leading_part
+from mfvdm_fast.neighbors.features import FEW, HIGHEST, MOST, SHARE, SORTED, best_codes, leading_part
 from mfvdm_fast.neighbors.search import search_neighbors
 from mfvdm_fast.records import SteerableCoefficients
 
@@ -77,6 +77,17 @@ def test_the_list_is_that_of_all_components(rng: np.random.Generator) -> None:
     assert shared > 0.95
     np.testing.assert_allclose(table.scores, scores, atol=0.01)
     assert scores.mean() - table.scores.mean() < 3e-4
+
+
+def test_best_codes_are_those_of_a_sort(rng: np.random.Generator) -> None:
+    codes = np.array([rng.permutation(40)[:12] for _ in range(SORTED + 3)])
+    scores = rng.integers(0, 5, codes.shape).astype(np.float32)  # many ties
+    found, place = best_codes(codes, scores, 5, 2)
+    for row in range(len(codes)):
+        expected = sorted(zip(-scores[row], codes[row], strict=True))[:5]
+        assert found[row].tolist() == [code for _, code in expected]
+    np.testing.assert_array_equal(np.take_along_axis(codes, place, axis=1), found)
+    np.testing.assert_array_equal(best_codes(codes, scores, 5, 1)[1], place)
 
 
 def test_heights_from_the_grid_are_close_to_those_of_the_alignment(rng: np.random.Generator) -> None:

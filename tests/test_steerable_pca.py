@@ -117,6 +117,13 @@ def test_turning_and_mirroring_images_changes_no_component(
         np.testing.assert_allclose(after.components[k], before.components[k], atol=1e-4)
 
 
+def test_threads_do_not_matter(coefs: SteerableCoefficients) -> None:
+    one, two = (estimate_steerable_pca(coefs, 0.5, threads) for threads in (1, 2))
+    for k in range(4):
+        np.testing.assert_array_equal(one.components[k], two.components[k])
+        np.testing.assert_array_equal(one.eigenvalues[k], two.eigenvalues[k])
+
+
 def features_of(coefs: SteerableCoefficients, pca: SteerablePCA) -> SteerableCoefficients:
     coordinates = SteerableCoefficients(project(coefs.packed, OFFSETS, pca), pca.offsets)
     return weigh_features(coordinates, pca)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
-from ..threads import map_in_order
+from ..threads import map_in_order, resolve_threads
 
 TRACY_WIDOM = 3.27  # 99.9 % point of the Tracy-Widom law of order 1
 
@@ -121,7 +121,9 @@ def pca_from_sums(sums: CovarianceSums, noise_variance: float) -> SteerablePCA:
     return SteerablePCA(sums.mean(), tuple(components), tuple(eigenvalues), tuple(weights))
 
 
-def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) -> SteerablePCA:
+def estimate_steerable_pca(
+    coefs: SteerableCoefficients, noise_variance: float, threads: int | None = None
+) -> SteerablePCA:
     """Principal components of each angular frequency that stand above white noise.
 
     Peak memory: a float64 copy of 4,096 rows of the widest ``coefs[k]``.
@@ -130,6 +132,7 @@ def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) 
     ----------
     coefs : coefficients of n phase-flipped images.
     noise_variance : sigma^2 per coefficient, in squared units of the images.
+    threads : the result does not depend on it.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def estimate_steerable_pca(coefs: SteerableCoefficients, noise_variance: float) 
     """
     sums = CovarianceSums(coefs.offsets)
     for start in range(0, coefs.n_particles, 4096):
-        sums.add(coefs.packed[start : start + 4096])
+        sums.add(coefs.packed[start : start + 4096], resolve_threads(threads))
     return pca_from_sums(sums, noise_variance)
 
 

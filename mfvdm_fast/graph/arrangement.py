@@ -11,8 +11,9 @@ from ..ext.hermitian import fill_zero_frequency
 from ..kernels.pairs import cluster_order
 from ..kernels.spmm import PANEL, filter_panel
 from ..records import FrequencyGraph, IndexArray
-from ..threads import use_threads
+from ..threads import map_in_order, use_threads
 
+ROWS = 512  # of the graph in one piece of work
 SMOOTHING = 8, 8  # degrees of the polynomials after which random vectors are smooth over the graph
 EDGE = 0.8  # of the spectrum: what lies within it is damped
 
@@ -50,23 +51,39 @@ def arrange_graph(graph: FrequencyGraph, *, seed: int = 0, threads: int | None =
     """
     with use_threads(threads) as count:
         order = cluster_order(_smooth_vectors(graph, seed, count))
-    row_of = np.empty_like(order)
-    row_of[order] = np.arange(len(order))
-    sizes = np.diff(graph.indptr)
-    rows = np.repeat(row_of, sizes)
-    edges = np.lexsort((row_of[graph.indices], graph.mirrored, rows))
-    indptr = np.concatenate([[0], np.cumsum(sizes[order])]).astype(np.int64)
-    plain = np.bincount(rows[~graph.mirrored], minlength=len(order))
-    arranged = replace(
+        return _reorder(graph, order, count)
+
+
+def _reorder(graph: FrequencyGraph, order: IndexArray, threads: int) -> ArrangedGraph:
+    """The graph with rows and columns in this ``order``."""
+    n, sizes = len(order), np.diff(graph.indptr)[order]
+    row_of, plain = np.empty_like(order), np.empty_like(order)
+    row_of[order] = np.arange(n)
+    indptr = np.append(0, np.cumsum(sizes))
+    out = replace(
         graph,
         indptr=indptr,
-        indices=row_of[graph.indices][edges],
-        mirrored=graph.mirrored[edges],
-        angles=graph.angles[edges],
-        weights=graph.weights[edges],
+        indices=np.empty_like(graph.indices),
+        mirrored=np.empty_like(graph.mirrored),
+        angles=np.empty_like(graph.angles),
+        weights=np.empty_like(graph.weights),
         degrees=graph.degrees[order],
     )
-    return ArrangedGraph(arranged, order, indptr[:-1] + plain)
+
+    def fill(first: int) -> None:
+        stop = min(first + ROWS, n)
+        size, here = sizes[first:stop], slice(int(indptr[first]), int(indptr[stop]))
+        row = np.repeat(np.arange(stop - first), size)
+        edges = np.arange(here.start, here.stop) + (graph.indptr[order[first:stop]] - indptr[first:stop])[row]
+        columns, mirrored = row_of[graph.indices[edges]], graph.mirrored[edges]
+        place = np.argsort((2 * row + mirrored) * n + columns)
+        edges = edges[place]
+        out.indices[here], out.mirrored[here] = columns[place], mirrored[place]
+        out.angles[here], out.weights[here] = graph.angles[edges], graph.weights[edges]
+        plain[first:stop] = np.bincount(row[~mirrored], minlength=stop - first)
+
+    map_in_order(fill, range(0, n, ROWS), threads)
+    return ArrangedGraph(out, order, indptr[:-1] + plain)
 
 
 def _smooth_vectors(graph: FrequencyGraph, seed: int, threads: int) -> NDArray[np.complex64]:

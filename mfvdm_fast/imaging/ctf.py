@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray
-from ..threads import resolve_threads
+from ..threads import map_in_order, resolve_threads
 from .fourier_shift import check_shifts, shift_transforms
 
 _SHAPE_SAMPLES = 64  # frequencies at which the shapes of CTFs are compared
 _SHAPE_BLOCK = 4096
 _BLOCK_BYTES = 32 << 20  # float64 work space of one block of particles
+_PIECE = 8  # images or CTFs in one piece of work
+_BOTH_SIGNS = np.uint64(1 << 63 | 1 << 31)  # of the real and the imaginary part of a complex64 number
 
 
 def electron_wavelength(voltage_kv: ArrayLike) -> FloatArray:
@@ -263,19 +265,44 @@ def phase_flip_images(
         raise ParameterError(f"ctf has {len(ctf)} rows for {len(images)} images; give one row per image")
     box_size = images.shape[-1]
     shifts = None if shifts_px is None else check_shifts(shifts_px, len(images))
-    groups, member = group_by_ctf(ctf)
     out = np.empty(images.shape, dtype=np.float32)
-    block = max(1, _BLOCK_BYTES // (8 * box_size**2))
-    workers = resolve_threads(threads)
+    block, count = max(1, _BLOCK_BYTES // (8 * box_size**2)), resolve_threads(threads)
     for start in range(0, len(images), block):
         rows = slice(start, start + block)
-        used, local = np.unique(member[rows], return_inverse=True)
-        negative = evaluate_ctf_2d(groups[used], box_size, pixel_size) < 0
-        if box_size % 2 == 0:
-            negative[:, box_size // 2, :] = negative[:, :, box_size // 2] = False
-        transform = scipy.fft.rfft2(images[rows], workers=workers)
-        np.negative(transform, out=transform, where=negative[local.reshape(-1)])
+        bits, member = _sign_bits(ctf[rows], box_size, pixel_size, count)
+        _flip(images[rows], bits, member, None if shifts is None else shifts[rows], out[rows], count)
+    return out
+
+
+def _sign_bits(
+    ctf: CtfParameters, box_size: int, pixel_size: float | None, threads: int
+) -> tuple[NDArray[np.uint64], IndexArray]:
+    """What changes the sign of a complex64 number where the CTF is negative, (g, L, L // 2 + 1); g of each image."""
+    groups, member = group_by_ctf(ctf)
+    bits = np.zeros((len(groups), box_size, box_size // 2 + 1), np.uint64)
+
+    def fill(first: int) -> None:
+        rows = slice(first, first + _PIECE)
+        bits[rows][evaluate_ctf_2d(groups[rows], box_size, pixel_size) < 0] = _BOTH_SIGNS
+
+    map_in_order(fill, range(0, len(groups), _PIECE), threads)
+    if box_size % 2 == 0:
+        bits[:, box_size // 2, :] = bits[:, :, box_size // 2] = 0
+    return bits, member
+
+
+def _flip(
+    images: Images, bits: NDArray[np.uint64], member: IndexArray, shifts: FloatArray | None, out: Images, threads: int
+) -> None:
+    """Change signs, and centre, pieces of ``images`` that fit the cache."""
+
+    def flip(first: int) -> None:
+        rows = slice(first, first + _PIECE)
+        transform = scipy.fft.rfft2(images[rows])
+        for image, group in zip(transform.view(np.uint64), member[rows], strict=True):
+            image ^= bits[group]
         if shifts is not None:
             shift_transforms(transform, shifts[rows])
-        out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:], workers=workers)
-    return out
+        out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:])
+
+    map_in_order(flip, range(0, len(images), _PIECE), threads)

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError
 from ..records import FloatArray, Images
-from ..threads import resolve_threads
+from ..threads import map_in_order, resolve_threads
 
-_BLOCK_BYTES = 16 << 20  # of the transforms in work at once
+_PIECE = 8  # images in one piece of work, which fits the cache
 
 
 def check_shifts(shifts_px: ArrayLike, n_images: int) -> FloatArray:
@@ -46,13 +46,14 @@ def shift_images(images: Images, shifts_px: ArrayLike, threads: int | None = Non
     """
     shifts = check_shifts(shifts_px, len(images))
     out = np.empty(images.shape, np.float32)
-    workers = resolve_threads(threads)
-    block = max(1, _BLOCK_BYTES // (4 * images.shape[-1] ** 2))
-    for start in range(0, len(images), block):
-        rows = slice(start, start + block)
-        transform = scipy.fft.rfft2(np.asarray(images[rows], np.float32), workers=workers)
+
+    def shift(first: int) -> None:
+        rows = slice(first, first + _PIECE)
+        transform = scipy.fft.rfft2(np.asarray(images[rows], np.float32))
         shift_transforms(transform, shifts[rows])
-        out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:], workers=workers)
+        out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:])
+
+    map_in_order(shift, range(0, len(images), _PIECE), resolve_threads(threads))
     return out
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import LANES, count_bits, fma, load, lowest_bit, splat, store, total
+from ._take import take
 from .pairs import (
     BLOCK,
     SLAB,
@@ -54,7 +55,8 @@ def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     features = features[order]
     used = np.append(offsets[:-1][np.diff(offsets) > 0], offsets[-1])
     slabs = pack_slabs(features)
-    power = np.add.reduceat(np.abs(features) ** 2, used[:-1], axis=1, dtype=np.float64).T
+    squares = features.real**2 + features.imag**2
+    power = np.add.reduceat(squares, used[:-1], axis=1, dtype=np.float64).T
     left = np.cumsum(power[::-1] ** 2, axis=0)[::-1]
     tails = np.zeros((len(power), len(slabs) * BLOCK), np.float32)
     tails[:-1, : len(features)] = left[1:]
@@ -116,11 +118,15 @@ def _search_blocks(plan: AffinityPlan, lists: Lists, row0: int, lane0: int) -> N
 
 
 @kernel(parallel=True)
-def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], size: int) -> None:
+def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], size: int, threads: int) -> None:
     """All pairs of the given tiles, of which no two share a particle."""
-    for t in prange(tiles.shape[0]):
-        for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
-            _search_blocks(plan, lists, 64 * a, 64 * b)
+    counter = np.zeros(1, np.int64)
+    for _ in prange(threads):
+        t = take(counter)
+        while t < len(tiles):
+            for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
+                _search_blocks(plan, lists, 64 * a, 64 * b)
+            t = take(counter)
 
 
 def nearest_by_affinity(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import fma, load, lowest_bit, reaches, splat, store, vabs, vmax, vmin
+from ._take import take
 from .pairs import (
     SLAB,
     Float32s,
@@ -141,12 +142,16 @@ def _search_blocks(plan: RotationPlan, lists: Lists, row0: int, lane0: int, c: F
 
 
 @kernel(parallel=True)
-def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], size: int) -> None:
+def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], size: int, threads: int) -> None:
     """All pairs of the given tiles, of which no two share a particle."""
-    for t in prange(tiles.shape[0]):
+    counter = np.zeros(1, np.int64)
+    for _ in prange(threads):
         c, scores = np.empty(128 * (plan.starts.size - 1), np.float32), np.empty(32, np.float32)
-        for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
-            _search_blocks(plan, lists, 64 * a, 64 * b, c, scores)
+        t = take(counter)
+        while t < len(tiles):
+            for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
+                _search_blocks(plan, lists, 64 * a, 64 * b, c, scores)
+            t = take(counter)
 
 
 def nearest_by_rotation(

@@ -13,18 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import fma, load, lowest_bit, reaches, splat, store, vmax
+from ._take import take
 from .distance import fold
 from .pairs import SLAB, pack_slabs, products
 from .topk import Lists, empty_lists, push, sort_lists
 
-REPORTS = 20  # of progress, at most: threads wait for each other at each of them
+REPORTS = 10  # of progress, at most: threads wait for each other at each of them
+ROWS = 16  # in one piece of work
 
 Float32s = NDArray[np.float32]
 Complexes = NDArray[np.complex64]
@@ -171,14 +172,14 @@ def _enter(plan: MatchPlan, lists: Lists, i: int, lane: int, m: int, best: Any, 
 
 
 @kernel
-def _search_block(plan: MatchPlan, lists: Lists, block: int) -> None:
-    """All columns for the rows of one block."""
+def _search_rows(plan: MatchPlan, lists: Lists, first: int) -> None:
+    """All columns for ROWS rows, which stand in one block."""
     n_rows, n_columns = plan.own.size, plan.n_columns
     c, scores = np.zeros(128 * (plan.starts.size - 1), np.float32), np.empty(16, np.float32)
-    rows = plan.rows[block]
+    rows = plan.rows[first // 64]
     for other in range(len(plan.columns)):
         lanes = plan.columns[other]
-        for row in range(64 * block, min(64 * block + 64, n_rows), 2):
+        for row in range(first, min(first + ROWS, n_rows), 2):
             for lane in range(64 * other, min(64 * other + 64, n_columns), 16):
                 _all_coefficients(plan, rows, row % 64, lanes, lane % 64, c)
                 for part in range(4 if row + 1 < n_rows else 2):
@@ -187,9 +188,13 @@ def _search_block(plan: MatchPlan, lists: Lists, block: int) -> None:
 
 
 @kernel(parallel=True)
-def _match_blocks(plan: MatchPlan, lists: Lists, first: int, last: int) -> None:
-    for block in prange(first, last):
-        _search_block(plan, lists, block)
+def _match_rows(plan: MatchPlan, lists: Lists, first: int, last: int, threads: int) -> None:
+    counter = np.full(1, first)
+    for _ in prange(threads):
+        piece = take(counter)
+        while piece < last:
+            _search_rows(plan, lists, ROWS * piece)
+            piece = take(counter)
 
 
 def match_by_rotation(
@@ -206,7 +211,7 @@ def match_by_rotation(
     ``SteerableCoefficients``; frequency 0 is taken as real. ``own`` (r,) int64 is the template that a row is not
     matched with. Returns scores (r, n_best) float32, best first, and codes (r, n_best) int64: 2 j for the plain pair
     with template j, 2 j + 1 for the mirrored one. Ties go to the smaller code. Each row belongs to one thread.
-    ``progress(done, total)`` counts blocks of 64 rows. Memory: the features once more, and 12 bytes for each entry.
+    ``progress(done, total)`` counts pieces of 16 rows. Memory: the features once more, and 12 bytes for each entry.
 
     >>> import numpy as np
     >>> b = np.array([[1, 1, 1j], [1, 1, 0.9j], [1, 1, -0.5j]], np.complex64)
@@ -215,14 +220,15 @@ def match_by_rotation(
     array([2, 0, 1])
     """
     plan = plan_matching(observed, templates, offsets, own)
-    n_rows, n_blocks = len(observed), len(plan.rows)
-    lists = empty_lists(n_rows, n_best)
-    share = max(4 * numba.get_num_threads(), -(-n_blocks // REPORTS))
-    for first in range(0, n_blocks, share):
+    lists = empty_lists(len(observed), n_best)
+    n_pieces = -(-len(observed) // ROWS)
+    threads = get_num_threads()
+    share = max(16 * threads, -(-n_pieces // REPORTS))
+    for first in range(0, n_pieces, share):
         if progress is not None:
-            progress(first, n_blocks)
-        _match_blocks(plan, lists, first, min(first + share, n_blocks))
+            progress(first, n_pieces)
+        _match_rows(plan, lists, first, min(first + share, n_pieces), threads)
     if progress is not None:
-        progress(n_blocks, n_blocks)
+        progress(n_pieces, n_pieces)
     sort_lists(lists.scores, lists.codes)
     return lists.scores, lists.codes

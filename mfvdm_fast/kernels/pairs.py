@@ -23,7 +23,7 @@ from .topk import Lists, empty_lists, sort_lists
 
 BLOCK = 64
 SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
-GROUP = 8  # blocks, at most
+GROUP = 4  # blocks, at most
 ORDER_COLUMNS, ORDER_AXES = 128, 5  # how much cluster_order looks at
 
 Float32s = NDArray[np.float32]
@@ -114,7 +114,7 @@ def tile_rounds(n_groups: int) -> Iterator[NDArray[np.int64]]:
 def search_tiles(
     run_round: Any, plan: Any, order: NDArray[np.int64], n_best: int, progress: Progress | None
 ) -> tuple[Float32s, NDArray[np.int64]]:
-    """Call ``run_round(plan, lists, tiles, size)`` for all rounds; scores and codes (n, n_best), best first.
+    """Call ``run_round(plan, lists, tiles, size, threads)`` for all rounds; scores and codes (n, n_best), best first.
 
     ``order`` (n,) are the particles as they stand in the plan. Tiles are pairs of groups of ``size`` blocks: as large
     as leaves every thread four tiles in a round, since threads wait for each other between rounds, but few enough
@@ -122,13 +122,14 @@ def search_tiles(
     """
     n, n_blocks = len(order), len(plan.slabs)
     lists = empty_lists(n_blocks * BLOCK, n_best)
-    size = min(GROUP, max(1, n_blocks // (8 * numba.get_num_threads())))
+    threads = numba.get_num_threads()
+    size = min(GROUP, max(1, n_blocks // (8 * threads)))
     n_groups = -(-n_blocks // size)
     done, n_tiles = 0, n_groups * (n_groups + 1) // 2
     if progress is not None:
         progress(0, n_tiles)
     for tiles in tile_rounds(n_groups):
-        run_round(plan, lists, tiles, size)
+        run_round(plan, lists, tiles, size, threads)
         done += len(tiles)
         if progress is not None:
             progress(done, n_tiles)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import LANES, fma, largest, load, lowest_bit, reaches, splat, store, vabs, vmax
+from ._take import take
 from .pairs import Float32s, Lanes, pair_coefficients
 
 TIE = 1e-6
@@ -177,35 +178,53 @@ def _align(
     tables: Float32s,
     angles: NDArray[np.float64],
     values: NDArray[np.float64],
+    threads: int,
 ) -> None:
     width, n_angles = LANES * lanes.depths.size, tables.shape[2]
-    for i in prange(len(indices)):
+    counter = np.zeros(1, np.int64)
+    for _ in prange(threads):
         c, grid = np.empty(2 * width, np.float32), np.empty(4 * n_angles, np.float32)
         found = np.empty((2, 4 * n_angles))
-        for t in range(indices.shape[1]):
-            pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
-            angles[i, t], values[i, t] = _peak(c, width, tables, grid, found)
+        i = take(counter)
+        while i < len(indices):
+            for t in range(indices.shape[1]):
+                pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
+                angles[i, t], values[i, t] = _peak(c, width, tables, grid, found)
+            i = take(counter)
+
+
+@kernel
+def _height(c: Float32s, shift: int, tables: Float32s, grid: Float32s) -> float:
+    """Height of the highest peak, from a parabola through the grid (4 n_angles,); C_k = c[k] + i c[shift + k]."""
+    highest, n_angles = _grid(c, shift, tables, grid), tables.shape[2]
+    for g in range(0, 4 * n_angles, LANES):
+        bits = reaches(load(grid, g), splat(highest))
+        if bits:
+            below, above = _sides(grid, n_angles, g + lowest_bit(bits))
+            curve = below - 2 * highest + above
+            return highest - (below - above) ** 2 / (8 * curve) if curve < 0 else highest
+    return highest
 
 
 @kernel(parallel=True)
 def _heights(
-    lanes: Lanes, indices: NDArray[np.int64], mirrored: NDArray[np.bool_], tables: Float32s, heights: Float32s
+    lanes: Lanes,
+    indices: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+    tables: Float32s,
+    heights: Float32s,
+    threads: int,
 ) -> None:
     width, n_angles = LANES * lanes.depths.size, tables.shape[2]
-    for i in prange(len(indices)):
+    counter = np.zeros(1, np.int64)
+    for _ in prange(threads):
         c, grid = np.empty(2 * width, np.float32), np.empty(4 * n_angles, np.float32)
-        for t in range(indices.shape[1]):
-            pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
-            highest, g = _grid(c, width, tables, grid), 0
-            while g < 4 * n_angles:
-                bits = reaches(load(grid, g), splat(highest))
-                if bits:
-                    below, above = _sides(grid, n_angles, g + lowest_bit(bits))
-                    curve = below - 2 * highest + above
-                    highest = highest - (below - above) ** 2 / (8 * curve) if curve < 0 else highest
-                    break
-                g += LANES
-            heights[i, t] = highest
+        i = take(counter)
+        while i < len(indices):
+            for t in range(indices.shape[1]):
+                pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
+                heights[i, t] = _height(c, width, tables, grid)
+            i = take(counter)
 
 
 @kernel(parallel=True)
@@ -248,14 +267,14 @@ def align_lanes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Angles and heights (n, K) of the pairs (i, indices[i, t]); ``lanes`` from ``pairs.pack_lanes``, k in lane k."""
     angles, values = np.empty(indices.shape), np.empty(indices.shape)
-    _align(lanes, indices, mirrored, quarter_circle_tables(k_max), angles, values)
+    _align(lanes, indices, mirrored, quarter_circle_tables(k_max), angles, values, get_num_threads())
     return angles, values
 
 
 def heights_of_lanes(lanes: Lanes, k_max: int, indices: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Float32s:
     """Heights of :func:`align_lanes` to about 1e-3 of their size, from a parabola through the grid: much cheaper."""
     heights = np.empty(indices.shape, np.float32)
-    _heights(lanes, indices, mirrored, quarter_circle_tables(k_max), heights)
+    _heights(lanes, indices, mirrored, quarter_circle_tables(k_max), heights, get_num_threads())
     return heights
 
 

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from ..checks import check_whole
 from ..errors import InputError, ParameterError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
+from ..threads import map_in_order
 
 # Limits of the leading part of the features, see leading_part.
 SHARE, HIGHEST, MOST, FEW, LEAST = 0.95, 16, 128, 32, 0.5
 
+SORTED = 512  # rows of codes in one piece of work
 LARGEST, SMALLEST = 1e7, 1e-7  # squares of sums of squares stay inside float32
 
 
@@ -35,7 +37,7 @@ def check_features(features: SteerableCoefficients) -> tuple[Coefficients, Index
     with np.errstate(over="ignore", invalid="ignore"):
         packed = np.ascontiguousarray(packed, np.complex64)
         flat = packed.view(np.float32)
-        largest = np.abs(flat).max(initial=0)
+        largest = np.maximum(flat.max(initial=0), abs(flat.min(initial=0)))
     if not largest <= LARGEST:  # NaN included
         row, column = np.argwhere(~(np.abs(flat) <= LARGEST))[0]
         raise InputError(
@@ -51,6 +53,24 @@ def check_features(features: SteerableCoefficients) -> tuple[Coefficients, Index
     if imaginary > 1e-3 * np.abs(zero.real).max(initial=0):
         raise InputError(f"features of k = 0 must be real, got imaginary parts up to {imaginary:.3g}; see the offsets")
     return packed, offsets.astype(np.int64)
+
+
+def best_codes(
+    codes: IndexArray, scores: NDArray[np.floating], count: int, threads: int
+) -> tuple[IndexArray, IndexArray]:
+    """The ``count`` codes (n, K) of largest score in each row, and where they stood; ties go to the smaller code.
+
+    >>> best_codes(np.array([[5, 3, 4]]), np.array([[1.0, 2.0, 2.0]]), 2, 1)
+    (array([[3, 4]]), array([[1, 2]]))
+    """
+    best = np.empty((len(codes), min(count, codes.shape[1])), np.int64)
+
+    def sort(first: int) -> None:
+        rows = slice(first, first + SORTED)
+        best[rows] = np.lexsort((codes[rows], -scores[rows]), axis=1)[:, :count]
+
+    map_in_order(sort, range(0, len(codes), SORTED), threads)
+    return np.take_along_axis(codes, best, axis=1), best
 
 
 def check_n_neighbors(n_neighbors: int, n_particles: int) -> int:

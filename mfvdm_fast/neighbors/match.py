@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..errors import InputError, ParameterError
 from ..kernels.matching import match_by_rotation
@@ -14,7 +13,7 @@ from ..kernels.pairs import Lanes, cluster_order, pack_lanes
 from ..kernels.peaks import align_lanes, heights_of_lanes
 from ..records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from ..threads import use_threads
-from .features import check_features, check_n_neighbors
+from .features import best_codes, check_features, check_n_neighbors
 
 Report = Callable[[int, int], None]
 
@@ -86,36 +85,30 @@ def match_neighbors(
     )
     count = check_n_neighbors(n_neighbors, len(columns))
     n_best = min(2 * count + SPARE, 2 * (len(columns) - 1))
-    with use_threads(threads):
+    with use_threads(threads) as n_threads:
         _, codes = match_by_rotation(rows, columns, offsets, own, n_best, progress)
         # Similar templates side by side, and similar rows after each other: templates are then found in the cache.
         column_order = cluster_order(columns)
         place = np.argsort(column_order)
         row_order = np.argsort(place[own] if particles is not None else place[codes[:, 0] // 2], kind="stable")
         lanes = pack_lanes(np.concatenate([rows[row_order], columns[column_order]]), offsets)
-        codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place)
+        codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place, n_threads)
     back = np.argsort(row_order)
     return NeighborTable(codes[back] // 2, codes[back] % 2 == 1, angles[back], scores[back])
 
 
 def _best_of(
-    codes: IndexArray, count: int, lanes: Lanes, k_max: int, place: IndexArray
+    codes: IndexArray, count: int, lanes: Lanes, k_max: int, place: IndexArray, threads: int
 ) -> tuple[IndexArray, FloatArray, FloatArray]:
     """The ``count`` best of the candidates of each row by exact score: codes, angles, scores.
 
     Row i stands at i in ``lanes``, template j at ``place[j]``.
     """
     heights = heights_of_lanes(lanes, k_max, place[codes // 2], codes % 2 == 1)
-    codes, _ = _best(codes, heights, count + count // SPARE_PART + SPARE)
+    codes, _ = best_codes(codes, heights, count + count // SPARE_PART + SPARE, threads)
     angles, scores = align_lanes(lanes, k_max, place[codes // 2], codes % 2 == 1)
-    codes, order = _best(codes, scores, count)
+    codes, order = best_codes(codes, scores, count, threads)
     return codes, np.take_along_axis(angles, order, axis=1), np.take_along_axis(scores, order, axis=1)
-
-
-def _best(codes: IndexArray, scores: NDArray[Any], count: int) -> tuple[IndexArray, IndexArray]:
-    """The ``count`` codes of largest score in each row, and where they stood; ties go to the smaller code."""
-    order = np.lexsort((codes, -scores), axis=1)[:, :count]
-    return np.take_along_axis(codes, order, axis=1), order
 
 
 def _check_sides(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..kernels.affinity import nearest_by_affinity
 from ..kernels.distance import nearest_by_rotation
@@ -13,7 +12,7 @@ from ..kernels.pairs import cluster_order, pack_lanes
 from ..kernels.peaks import align_lanes, heights_of_lanes
 from ..records import BoolArray, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from ..threads import use_threads
-from .features import check_features, check_n_neighbors, leading_part
+from .features import best_codes, check_features, check_n_neighbors, leading_part
 
 Report = Callable[[int, int], None]
 
@@ -61,7 +60,7 @@ def search_neighbors(
     """
     packed, offsets = check_features(features)
     count, others = check_n_neighbors(n_neighbors, len(packed)), 2 * (len(packed) - 1)
-    with use_threads(threads):
+    with use_threads(threads) as n_threads:
         leading, starts = leading_part(packed, offsets)
         _, codes = nearest_by_rotation(leading, starts, min(2 * count + SPARE, others), progress)
         order = cluster_order(leading)
@@ -69,18 +68,12 @@ def search_neighbors(
         lanes = pack_lanes(packed[order], offsets)  # similar particles side by side: neighbours are found in the cache
         codes, place = codes[order], np.argsort(order)
         heights = heights_of_lanes(lanes, features.k_max, place[codes // 2], codes % 2 == 1)
-        codes = _best(codes, heights, min(count + count // SPARE_PART + SPARE, others))
+        codes, _ = best_codes(codes, heights, min(count + count // SPARE_PART + SPARE, others), n_threads)
         angles, scores = align_lanes(lanes, features.k_max, place[codes // 2], codes % 2 == 1)
-    best = np.lexsort((codes, -scores), axis=1)[:, :count]
-    codes = np.take_along_axis(codes, best, axis=1)[place]
+        codes, best = best_codes(codes, scores, count, n_threads)
+    codes = codes[place]
     angles, scores = (np.take_along_axis(part, best, axis=1)[place] for part in (angles, scores))
     return NeighborTable(codes // 2, codes % 2 == 1, angles, scores)
-
-
-def _best(codes: IndexArray, heights: NDArray[np.float32], count: int) -> IndexArray:
-    """The ``count`` codes of largest height in each row; ties go to the smaller code."""
-    best = np.lexsort((codes, -heights), axis=1)[:, :count]
-    return np.take_along_axis(codes, best, axis=1)
 
 
 def search_affinity(

@@ -9,14 +9,15 @@ What the graph does not hold is left to the Wiener filter of the residual.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..records import Coefficients, Eigenbasis, FloatArray, IndexArray, SteerableCoefficients
+from ..records import Coefficients, Eigenbasis, FloatArray, SteerableCoefficients
 from ..threads import map_in_order, resolve_threads, use_threads
 from .amplitudes import BAND, GraphFit, fit_amplitudes
 from .wiener import (
@@ -86,11 +87,12 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
 
     Memory: 8 g m^2 bytes.
     """
-    n = len(seen.group)
+    n, members = len(seen.group), seen.members()
     root = None if seen.trust is None else np.sqrt(seen.trust).astype(np.float32)[:, None]
+    grams = np.zeros((len(members), phi.shape[1], phi.shape[1]))
 
-    def gram(rows: IndexArray) -> FloatArray:
-        total = np.zeros((phi.shape[1], phi.shape[1]))
+    def add(g: int) -> None:
+        rows, total = members[g], grams[g]
         for offset in range(0, len(phi), n):
             for start in range(0, len(rows), ROWS):
                 some = rows[start : start + ROWS]
@@ -98,51 +100,71 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
                 if root is not None:
                     block *= root[some]
                 total += block.T @ block
-        return total
 
-    return np.stack(map_in_order(gram, seen.members(), resolve_threads(threads)))
+    map_in_order(add, range(len(members)), resolve_threads(threads))
+    return grams
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Frequency:
-    """One restored angular frequency."""
+    """One angular frequency on its way."""
 
-    coefs: Coefficients
-    fit: GraphFit | None
-    fitted: float
-    present: float
+    seen: Observation
+    mean: FloatArray  # (p,)
+    residual: Real  # matched, in the real form: what is not explained yet
+    fitted: Real  # of the same shape: what the graph explains
+    fit: GraphFit | None = None
+    energy: float = 0.0  # of what is fitted, and of the signal that there is
+    present: float = 0.0
+
+    @classmethod
+    def begin(cls, coefs: Coefficients, seen: Observation, k: int, threads: int = 1) -> _Frequency:
+        mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
+        residual = match(coefs, seen, mean, real=k == 0, threads=threads)
+        return cls(seen, mean, residual, np.zeros_like(residual))
 
     @property
     def evidence(self) -> float:
         return max(self.fit.evidence, 0.0) if self.fit else 0.0
 
-
-def restore_frequency(coefs: Coefficients, seen: Observation, k: int, phi: Real | None, threads: int = 1) -> _Frequency:
-    """Graph MAP and Wiener filter of the residual for one angular frequency; the filter alone without ``phi``."""
-    n = len(coefs)
-    mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
-    residual = match(coefs, seen, mean, real=k == 0, threads=threads)
-    fitted, fit, present = np.zeros_like(residual), None, 0.0
-    if phi is not None and phi.shape[1]:
-        prior = estimate_covariance(residual, seen, threads)
-        grams = class_grams(phi, seen, threads)
-        products = sum_products(phi, residual, threads, seen.trust)
-        fit = fit_amplitudes(products, grams, seen.precision, len(phi) // n, prior)
-        present = float(np.trace(prior))
+    def ask_graph(self, phi: Real, meanwhile: Sequence[Callable[[], None]], threads: int) -> None:
+        """Take out of the residual what the graph explains; ``meanwhile`` are done beside what takes one thread."""
+        n, seen = len(self.seen.group), self.seen
+        if phi.shape[1] == 0:
+            for call in meanwhile:
+                call()
+            return
+        prior = estimate_covariance(self.residual, seen, threads)
+        problem = (
+            sum_products(phi, self.residual, threads, seen.trust),
+            class_grams(phi, seen, threads),
+            seen.precision,
+            len(phi) // n,
+            prior,
+        )
+        fits = list[GraphFit]()
+        calls = [lambda: fits.append(fit_amplitudes(*problem)), *meanwhile]
+        map_in_order(lambda call: call(), calls, threads)
+        self.fit = fit = fits[0]
+        self.present = float(np.trace(prior))
         amplitude, precision = fit.amplitude.astype(np.float32), seen.precision.astype(np.float32)
 
-        def subtract(start: int) -> None:
+        def subtract(start: int) -> float:
             rows = slice(start, min(start + ROWS, len(phi)))
-            np.matmul(phi[rows], amplitude, out=fitted[rows])
-            residual[rows] -= precision[seen.group[np.arange(rows.start, rows.stop) % n]] * fitted[rows]
+            fitted = np.matmul(phi[rows], amplitude, out=self.fitted[rows])
+            self.residual[rows] -= precision[seen.group[np.arange(rows.start, rows.stop) % n]] * fitted
+            return float(np.einsum("ij,ij->", fitted, fitted, dtype=np.float64))
 
-        map_in_order(subtract, range(0, len(phi), ROWS), threads)
-    energy = float(np.einsum("ij,ij->", fitted, fitted, dtype=np.float64)) / n
-    covariance = estimate_covariance(residual, seen, threads)
-    if covariance.any():
-        fitted += apply_wiener(residual, covariance, seen, threads)
-    fitted[:n] += mean.astype(np.float32)
-    return _Frequency(to_complex(fitted, n), fit, energy, present)
+        self.energy = sum(map_in_order(subtract, range(0, len(phi), ROWS), threads)) / n
+
+    def finish(self) -> Coefficients:
+        """What the graph explains, and the Wiener filter of the residual."""
+        n = len(self.seen.group)
+        covariance = estimate_covariance(self.residual, self.seen)
+        if covariance.any():
+            self.fitted += apply_wiener(self.residual, covariance, self.seen)
+        self.fitted[:n] += self.mean.astype(np.float32)
+        return to_complex(self.fitted, n)
 
 
 def room_for_next(k: int, total: float, *fits: GraphFit | None) -> int | None:
@@ -170,7 +192,7 @@ def restore_graph_map(
     """Graph MAP of every angular frequency that the graph says something about, Wiener filter of the rest.
 
     Frequencies go upwards, until one adds less than 1e-4 of the evidence. Peak memory besides the result: one
-    eigenbasis and Phi (16 n m bytes), 8 (g + p) m^2 bytes, and a few float32 copies of one ``coefs[k]``.
+    eigenbasis and Phi (16 n m bytes), 8 (g + p) m^2 bytes, and a few float32 copies of two ``coefs[k]``.
 
     Parameters
     ----------
@@ -209,22 +231,26 @@ def restore_graph_map(
     asked, total, fitted, present = True, 0.0, 0.0, 0.0
     with use_threads(threads) as count:
 
-        def restore(k: int, phi: Real | None, threads: int) -> _Frequency:
-            columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            one = restore_frequency(coefs[k], seen.columns(columns.start, columns.stop), k, phi, threads)
-            out[:, columns] = one.coefs
-            return one
+        def begin(k: int, threads: int = 1) -> _Frequency:
+            part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+            return _Frequency.begin(coefs[k], part, k, threads)
 
-        k, most = 0, None
+        def finish(k: int, one: _Frequency | None = None) -> None:
+            out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = (one or begin(k)).finish()
+
+        k, most, left = 0, None, list[Callable[[], None]]()
         while k <= coefs.k_max and asked and (k_max is None or k <= k_max):
             phi = scaled_eigenbasis(_check_basis(bases(k, most), k, coefs.n_particles), degrees, count)
-            one = restore(k, phi, count)
-            total, fitted, present = total + one.evidence, fitted + one.fitted, present + one.present
+            one = begin(k, count)
+            one.ask_graph(phi, left, count)  # and finish the frequency before, which one thread does meanwhile
+            left = [partial(finish, k, one)]
+            total, fitted, present = total + one.evidence, fitted + one.energy, present + one.present
             asked = asked and (k == 0 or one.evidence > SMALLEST_SHARE * total)
             most = room_for_next(k, total, one.fit)
-            log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.fitted, one.present)
+            log.debug("k=%d: evidence %.0f, energy fitted %.3g of %.3g", k, one.evidence, one.energy, one.present)
             k += 1
-        map_in_order(lambda k: restore(k, None, 1), range(k, coefs.k_max + 1), count)
+        left += [partial(finish, later) for later in range(k, coefs.k_max + 1)]
+        map_in_order(lambda call: call(), left, count)
     captured = fitted / present if present > 0 else (np.inf if fitted > 0 else 0.0)
     return GraphMap(SteerableCoefficients(out, coefs.offsets), captured)
 

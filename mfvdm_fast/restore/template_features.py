@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
+from ..threads import map_in_order
 from .wiener import Observation, Real
 
 ENERGY = 0.99  # of the templates, seen through the CTF and noise, that features keep
@@ -54,8 +55,13 @@ def mean_precision(seen: Observation) -> FloatArray:
     return np.sqrt(np.maximum(mean, 1e-12 * max(float(mean.max(initial=0)), np.finfo(np.float64).tiny)))
 
 
-def features_of(
-    coefs: SteerableCoefficients, seen: Observation, fits: list[TemplateFit], particles: IndexArray, rows: IndexArray
+def describe_templates(
+    coefs: SteerableCoefficients,
+    seen: Observation,
+    fits: list[TemplateFit],
+    particles: IndexArray,
+    rows: IndexArray,
+    threads: int,
 ) -> TemplateFeatures:
     """The bilinear form of the log likelihood in the leading principal components of the templates, of some rows."""
     group = seen.group[particles[rows]]
@@ -63,16 +69,12 @@ def features_of(
     place = np.searchsorted(np.cumsum(energies), ENERGY * energies.sum())
     least = max(float(energies[min(place, len(energies) - 1)]), np.finfo(np.float64).tiny)
     weight = (seen.transfer / seen.noise_power).astype(np.float32)
-    penalty = np.zeros((len(fits[0].deviations), len(seen.transfer)), np.float32)
-    left, right, widths = [], [], []
     baseline = np.zeros(len(rows))
-    for k, fit in enumerate(fits):
-        columns = slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-        part = seen.columns(columns.start, columns.stop)
-        scale = mean_precision(part)
+
+    def project(k: int) -> tuple[Coefficients, Coefficients]:
+        fit, columns = fits[k], slice(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
+        scale = mean_precision(seen.columns(columns.start, columns.stop))
         axes = fit.components[:, fit.energy >= least]
-        _add_penalty(penalty, fit, part, k)
-        widths.append(axes.shape[1])
         to_axes = (axes / scale[:, None]).astype(np.float32)
         observed = np.empty((len(rows), axes.shape[1]), np.complex64)
         for start in range(0, len(rows), BLOCK):
@@ -81,36 +83,47 @@ def features_of(
             observed[some] = matched @ to_axes
             if k == 0:
                 baseline[some] = matched.real @ fit.mean
-        template = fit.deviations @ (axes * scale[:, None]).astype(np.float32)
-        left.append(observed)
-        right.append(template)
+        return observed, fit.deviations @ (axes * scale[:, None]).astype(np.float32)
+
+    sides = map_in_order(project, range(len(fits)), threads)
     share = seen.counts / seen.counts.sum()
+    penalty = _penalties(fits, coefs.offsets, seen, threads)
     common = penalty.mean(axis=0, dtype=np.float64)
     of_class, of_template = factor_penalty(penalty - common, share)
-    left[0] = np.concatenate([left[0].real, -of_class[group]], axis=1).astype(np.complex64)
-    right[0] = np.concatenate([right[0].real, of_template], axis=1).astype(np.complex64)
-    widths[0] += of_class.shape[1]
-    for a, b in zip(left, right, strict=True):
-        balance(a, b)
-    offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+    first, second = sides[0]
+    sides[0] = (
+        np.concatenate([first.real, -of_class[group]], axis=1).astype(np.complex64),
+        np.concatenate([second.real, of_template], axis=1).astype(np.complex64),
+    )
+    map_in_order(lambda pair: balance(*pair), sides, threads)
+    offsets = np.append(0, np.cumsum([observed.shape[1] for observed, _ in sides])).astype(np.int64)
+    left, right = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
     return TemplateFeatures(
         particles[rows],
         rows,
-        SteerableCoefficients(np.concatenate(left, axis=1), offsets),
-        SteerableCoefficients(np.concatenate(right, axis=1), offsets),
+        SteerableCoefficients(left, offsets),
+        SteerableCoefficients(right, offsets),
         baseline - common[group],
         common[group],
         of_class.shape[1],
     )
 
 
-def _add_penalty(penalty: Real, fit: TemplateFit, seen: Observation, k: int) -> None:
-    """Add 1/2 w_k |h_g x_j|^2 / s^2 of one frequency to (n, g)."""
-    precision = (seen.precision.T * (0.5 if k == 0 else 1.0)).astype(np.float32)
-    for start in range(0, len(penalty), BLOCK):
+def _penalties(fits: list[TemplateFit], offsets: IndexArray, seen: Observation, threads: int) -> Real:
+    """1/2 sum_k w_k |h_g x_j|_k^2 / s^2 of each template with each class: (n, g)."""
+    halves = np.where(np.arange(len(seen.noise_power)) < offsets[1], 0.5, 1.0)
+    precision = (seen.precision.T * halves[:, None]).astype(np.float32)
+    penalty = np.zeros((len(fits[0].deviations), precision.shape[1]), np.float32)
+
+    def add(start: int) -> None:
         rows = slice(start, start + BLOCK)
-        template = fit.deviations[rows] + fit.mean.astype(np.float32)
-        penalty[rows] += (np.square(template.real) + np.square(template.imag)) @ precision
+        for k, fit in enumerate(fits):
+            template = fit.deviations[rows] + fit.mean.astype(np.float32)
+            power = np.square(template.real) + np.square(template.imag)
+            penalty[rows] += power @ precision[offsets[k] : offsets[k + 1]]
+
+    map_in_order(add, range(0, len(penalty), BLOCK), threads)
+    return penalty
 
 
 def factor_penalty(penalty: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -25,8 +25,8 @@ from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficient
 from ..threads import map_in_order, use_threads
 from .amplitudes import GraphFit, fit_amplitudes
 from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
-from .template_features import TemplateFeatures, TemplateFit, features_of, mean_precision
-from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products, to_complex
+from .template_features import BLOCK, TemplateFeatures, TemplateFit, describe_templates, mean_precision
+from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products
 
 PARTS = 4  # 2 lose 0.05 to 0.2 dB, as templates are made of half of the particles; 8 gain no more
 SMALLEST_SHARE = 2e-3  # of all evidence so far: a frequency with less is the last one that tells views apart
@@ -83,20 +83,26 @@ class Templates:
         return out
 
     def features(
-        self, coefs: SteerableCoefficients, seen: Observation, particles: IndexArray | None = None
+        self,
+        coefs: SteerableCoefficients,
+        seen: Observation,
+        particles: IndexArray | None = None,
+        threads: int | None = None,
     ) -> Iterator[TemplateFeatures]:
         """Features of one part of the particles, and of the templates it is matched with, then of the next.
 
         ``particles`` (r,) says which particle each row of ``coefs`` shows, if not all n in their order; several rows
-        may show the same. Nothing for a part that no row shows, nor when the graph had no eigenvectors. Memory: 12 n
-        bytes per feature of each part.
+        may show the same. Nothing for a part that no row shows, nor when the graph had no eigenvectors. They do not
+        depend on ``threads``. Memory: 12 n bytes per feature of each part.
         """
         if any(len(fit.energy) for fit in self.fits[0]):
             particles = np.arange(len(self.part)) if particles is None else particles
             for number, fits in enumerate(self.fits):
                 rows = np.flatnonzero(self.part[particles] == number)
                 if len(rows):
-                    yield features_of(coefs, seen, fits, particles, rows)
+                    with use_threads(threads) as count:
+                        side = describe_templates(coefs, seen, fits, particles, rows, count)
+                    yield side
 
 
 def fit_templates(
@@ -185,13 +191,13 @@ def _fit_parts(
 
     def fit(number: int) -> tuple[TemplateFit, GraphFit | None]:
         trust = np.where(part == number, 0.0, 1.0 if seen.trust is None else seen.trust)
-        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number])
+        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number], threads)
 
     return map_in_order(fit, range(n_parts), threads)
 
 
 def _fit(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray
+    coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray, threads: int
 ) -> tuple[TemplateFit, GraphFit | None]:
     """Amplitudes of one frequency from the particles that are trusted, whose Gram matrices are ``grams``."""
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
@@ -205,5 +211,18 @@ def _fit(
     inner = scale[:, None] * fit.amplitude.T
     weight = 1.0 if k == 0 else 2.0
     values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / seen.weights.sum()) @ inner.T * weight)
-    deviations = to_complex(phi @ fit.amplitude.astype(np.float32), len(coefs))
+    deviations = _spread(phi, fit.amplitude.astype(np.float32), len(coefs), threads)
     return TemplateFit(deviations, mean, values[::-1], vectors[:, ::-1]), fit
+
+
+def _spread(phi: Real, amplitude: Real, n: int, threads: int) -> Coefficients:
+    """Phi z of n particles, complex."""
+    out = np.empty((n, amplitude.shape[1]), np.complex64)
+
+    def multiply(start: int) -> None:
+        rows = slice(start, min(start + BLOCK, n))
+        out.real[rows] = phi[rows] @ amplitude
+        out.imag[rows] = phi[n + rows.start : n + rows.stop] @ amplitude if len(phi) > n else 0
+
+    map_in_order(multiply, range(0, n, BLOCK), threads)
+    return out
