@@ -271,6 +271,23 @@ def test_threads_do_not_matter(graph: FrequencyGraph, rng: np.random.Generator) 
     assert np.array_equal(run(threads=1).coefs.packed, run(threads=2).coefs.packed)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_frequency_is_shown_as_observed_and_restored(
+    threads: int, graph: FrequencyGraph, rng: np.random.Generator
+) -> None:
+    _, y, seen = smooth(graph, rng, noise=0.5)
+    observed, shown = y.packed.copy(), dict[int, tuple[np.ndarray, np.ndarray]]()
+
+    def watch(k: int, before: np.ndarray, after: np.ndarray) -> None:
+        assert k not in shown
+        shown[k] = before.copy(), after
+
+    restore_graph_map(y, seen, solver(graph), graph.degrees, watch=watch, out=y.packed, threads=threads)
+    assert sorted(shown) == list(range(y.k_max + 1))
+    for place, expected in enumerate((observed, y.packed)):
+        np.testing.assert_array_equal(np.concatenate([shown[k][place] for k in sorted(shown)], axis=1), expected)
+
+
 def test_refuses_foreign_eigenbases(graph: FrequencyGraph, rng: np.random.Generator) -> None:
     _, y, seen = smooth(graph, rng)
     with pytest.raises(InputError, match="frequency k = 0 of 200 particles got a basis of k = 1 and 200 particles"):

@@ -32,6 +32,7 @@ from .wiener import (
 
 Real = NDArray[np.float32]
 SolveBasis = Callable[[int, int | None], Eigenbasis]  # of k, and of how many eigenvectors are worth having if known
+Watch = Callable[[int, Coefficients, Coefficients], None]
 log = logging.getLogger(__name__)
 
 ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
@@ -186,6 +187,7 @@ def restore_graph_map(
     degrees: FloatArray,
     *,
     k_max: int | None = None,
+    watch: Watch | None = None,
     out: Coefficients | None = None,
     threads: int | None = None,
 ) -> GraphMap:
@@ -203,6 +205,8 @@ def restore_graph_map(
     degrees : (n,) node degrees of the graph.
     k_max : last frequency to ask the graph about; all when left out. With a small one, the result's ``captured`` is a
         quick look at the graph.
+    watch : called once for every k with k, the observed coefficients and the restored ones (n, p); not in the order
+        of k, and from any thread.
     out : (n, P) where the result goes; may be ``coefs.packed``.
     threads : the result does not depend on it.
 
@@ -236,7 +240,10 @@ def restore_graph_map(
             return _Frequency.begin(coefs[k], part, k, threads)
 
         def finish(k: int, one: _Frequency | None = None) -> None:
-            out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = (one or begin(k)).finish()
+            restored = (one or begin(k)).finish()
+            if watch is not None:
+                watch(k, coefs[k], restored)
+            out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = restored
 
         k, most, left = 0, None, list[Callable[[], None]]()
         while k <= coefs.k_max and asked and (k_max is None or k <= k_max):
