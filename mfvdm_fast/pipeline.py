@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX
+from .checks import SMALLEST_BOX, check_defocus, doubt_about_defocus
 from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
-from .errors import InputError, ParameterError
+from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
@@ -73,6 +74,9 @@ def denoise(
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
+        doubt = "" if prepared.ctf is None else doubt_about_defocus(prepared.ctf)
+        if doubt:
+            warnings.warn(f"{prepared.where}{doubt}", MfvdmWarning, stacklevel=2)
         budget = _budget(prepared)
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
@@ -155,6 +159,8 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
             "the pixel size is not known, but the CTF or the particle diameter needs it: "
             "add it to the STAR file (rlnImagePixelSize), or leave out the diameter and correct no CTF (--no-ctf)"
         )
+    if params.ctf and stack.ctf is not None:
+        check_defocus(stack.ctf)
     largest = (stack.box_size - 1) // 2
     radius = given_radius(stack, params)
     if radius is not None and radius < SMALLEST_RADIUS:

@@ -220,6 +220,11 @@ def test_box_sizes_that_cannot_be(optics: Columns, message: str) -> None:
             {"rlnAmplitudeContrast": ["7", "0.1"]},
             r"row 2: _rlnAmplitudeContrast is 7, it must lie between 0 and 0\.9999",
         ),
+        ({"rlnSphericalAberration": ["2.7", "2e7"]}, r"row 1: _rlnSphericalAberration is 2e\+07, .* 0 and 10 \(mm\)"),
+        (
+            {"rlnSphericalAberration": ["-1", "0"]},
+            r"row 2: _rlnSphericalAberration is -1, it must lie between 0 and 10",
+        ),
         ({"rlnCtfDataAreCtfPremultiplied": ["0", "1"]}, r"images of optics group 3 are premultiplied by their CTF"),
     ],
 )

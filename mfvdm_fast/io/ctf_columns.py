@@ -67,7 +67,7 @@ def read_ctf(table: ParticleTable) -> CtfParameters | None:
     defocus_u = _column(table, "rlnDefocusU", 0.0)
     return CtfParameters(
         voltage_kv=_ranged(table, "rlnVoltage", 1.0, 10_000.0, "kV"),
-        cs_mm=_column(table, "rlnSphericalAberration", 0.0),
+        cs_mm=_ranged(table, "rlnSphericalAberration", 0.0, 10.0, "mm"),
         amplitude_contrast=_ranged(table, "rlnAmplitudeContrast", 0.0, 0.9999, "as a fraction"),
         defocus_u_angstrom=defocus_u,
         defocus_v_angstrom=_column(table, "rlnDefocusV", defocus_u),
