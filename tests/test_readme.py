@@ -44,6 +44,12 @@ def test_the_command_line_examples_run(tmp_path: Path, monkeypatch: pytest.Monke
         assert main(words[1:]) == 0, words
     assert Path("out", "denoised.star").exists()
     assert Path("denoised", "contact_sheet.png").exists()
+    select, again = commands(blocks("sh")[2])
+    if shutil.which(select[0]) is None:
+        pytest.skip("RELION is not installed")
+    subprocess.run(select, check=True, capture_output=True)
+    assert main(again[1:]) == 0
+    assert Path("again", "observed.star").exists()
 
 
 def test_the_python_example_runs() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..errors import InputError, MfvdmWarning, ParameterError, counted
 from ..records import CtfParameters, FloatArray, Images, IndexArray
 from .ctf_columns import read_ctf
-from .image_names import ImageNames, refuse_duplicates, resolve_image_names
+from .image_names import ImageNames, folder_of_names, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
 from .mrc import MrcHeader, read_header
 from .particle_table import find_particles, read_box_size, read_pixel_size, read_shifts
@@ -92,6 +92,11 @@ class ParticleStack:
     def box_size(self) -> int:
         """L in pixels."""
         return self._source.box_size
+
+    @property
+    def names_folder(self) -> Path | None:
+        """Folder from which the image names of the STAR file count; None without one, and for absolute names."""
+        return None if self.star is None else folder_of_names(find_particles(self.star).particles, self.paths[1])
 
     def chunks(self, max_images: int) -> Iterator[tuple[IndexArray, Images]]:
         """Yield (rows, images (b, L, L) float32) in the order of the files; every particle once, b <= max_images."""
