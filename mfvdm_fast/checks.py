@@ -138,7 +138,7 @@ def doubt_about_defocus(ctf: CtfParameters) -> str:
 
 def _number(value: object) -> float:
     """``value`` as a float; NaN when it is no number."""
-    if isinstance(value, (bool, str, bytes)):
+    if isinstance(value, (bool, str, bytes)) or np.ndim(value):  # type: ignore[arg-type]
         return math.nan
     try:
         return float(value)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX, check_defocus, doubt_about_defocus
+from .checks import SMALLEST_BOX, check_defocus, check_positive, doubt_about_defocus
 from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
@@ -66,8 +66,10 @@ def denoise(
     >>> result.images().shape
     (300, 33, 33)
     """
-    params = params or DenoiseParams()
+    params = _check_arguments(stack, params)
     count = resolve_threads(threads)
+    if max_memory_bytes is not None:
+        check_positive("max_memory_bytes", max_memory_bytes)
     with use_threads(count), _naming(stack):
         check_stack(stack, params)
         params = settle_size(params, stack.n_particles)
@@ -96,13 +98,28 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     >>> 1e8 < budget.memory_bytes < 1e9
     True
     """
-    params = params or DenoiseParams()
+    params = _check_arguments(stack, params)
     with use_threads(threads) as count, _naming(stack):
         check_stack(stack, params)
         params = settle_size(params, stack.n_particles)
         exponent = exponent_of_unit(stack)
         scaled = ScaledStack(stack, exponent) if exponent else stack
         return _budget(Preparation(scaled, params, count, StageTimes()))
+
+
+def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> DenoiseParams:
+    """The parameters to use; InputError or ParameterError for arguments of another kind."""
+    if not isinstance(stack, ImageStack):
+        raise InputError(
+            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
+            "array with ParticleStack.from_array(images, pixel_size, ctf)"
+        )
+    if params is not None and not isinstance(params, DenoiseParams):
+        raise ParameterError(
+            f"params must be DenoiseParams, got {type(params).__name__}: make them with preset, as in "
+            'preset("default", n_neighbors=30)'
+        )
+    return params or DenoiseParams()
 
 
 @contextmanager

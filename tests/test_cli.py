@@ -24,9 +24,10 @@ from mfvdm_fast.budget import predict
 from mfvdm_fast.cli import denoise as command
 from mfvdm_fast.cli.arguments import row_chunks
 from mfvdm_fast.cli.summary import estimate_snr
+from mfvdm_fast.imaging.ctf import phase_flip_images
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.stack import open_stack
-from mfvdm_fast.io.star import read_star
+from mfvdm_fast.io.star import StarFile, read_star, write_star
 from mfvdm_fast.pipeline import denoise
 
 from .cli_runs import BOX_SIZE, N_PARTICLES, Cli, all_bytes, write_small_star, write_stack
@@ -69,6 +70,7 @@ def test_the_manifest_says_what_was_done(simulated: Path, denoised: Path, result
         "box_size": BOX_SIZE,
         "pixel_size": 4.0,
         "inverted": False,
+        "phase_flipped": False,
     }
     assert manifest["parameters"]["n_neighbors"] == 8
     assert manifest["parameters"]["seed"] == 0
@@ -275,6 +277,37 @@ def test_inverted_input_is_warned_about_and_invert_corrects_it(
     assert inverted.warnings == []
     assert json.loads((tmp_path / "out1" / "manifest.json").read_text())["input"]["inverted"] is True
     assert (tmp_path / "out1" / "denoised.mrcs").read_bytes() == (denoised / "denoised.mrcs").read_bytes()
+
+
+def test_phase_flipped_images_are_told_by_a_column_or_an_option(cli: Cli, project: Path) -> None:
+    stack = open_stack("particles.star")
+    assert stack.ctf is not None
+    flipped = phase_flip_images(stack.read(np.arange(N_PARTICLES)), stack.ctf, stack.pixel_size)
+    star = read_star("particles.star")
+    Path("flipped").mkdir()
+    write_stack(Path("flipped", "particles.mrcs"), flipped)
+    write_star("flipped/untold.star", star)
+    optics = star.blocks["optics"].with_column("rlnCtfDataArePhaseFlipped", ["1"])
+    write_star("flipped/told.star", StarFile("", {**star.blocks, "optics": optics}))
+
+    def images(name: str, *options: str) -> np.ndarray:
+        out = Path("out", *name.split(), *options)
+        assert cli.denoise(name, "-o", out, "--method", "cwf", "--preset", "default", *options).code == 0
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["input"]["phase_flipped"] == ("told" in name and not ("un" in name and not options))
+        written = read_star(out / "denoised.star").blocks
+        assert "rlnCtfDataArePhaseFlipped" not in {*written["optics"].columns, *written["particles"].columns}
+        return open_stack(out / "denoised.star").read(np.arange(N_PARTICLES)).astype(np.float64).ravel()
+
+    right = images("particles.star")
+    told, wrong = images("flipped/told.star"), images("flipped/untold.star")
+    np.testing.assert_array_equal(images("flipped/untold.star", "--phase-flipped"), told)
+    assert np.corrcoef(right, told)[0, 1] > 0.98
+    assert np.corrcoef(right, wrong)[0, 1] < 0.95
+    assert "phases:        flipped (rlnCtfDataArePhaseFlipped)" in cli("info", "flipped/told.star").out
+    refused = cli("denoise", "particles.mrcs", "-o", "no", "--phase-flipped")
+    assert refused.code == 2
+    assert "--phase-flipped has no effect without a CTF, and there is none in the input, or it is not" in refused.err
 
 
 def test_a_bare_stack_has_no_ctf_to_correct(cli: Cli, simulated: Path, tmp_path: Path) -> None:

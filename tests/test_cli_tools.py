@@ -309,7 +309,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
         ("metadata/relion31.6opticsgroups.star", 3, "particles must all have one pixel size"),
-        ("metadata/cryosparc_P12_J24_001_particles.cs", 3, "export the particles as STAR first"),
+        ("metadata/cryosparc_P12_J24_001_particles.cs", 3, "write a STAR file first, with csparc2star.py of"),
     ],
 )
 def test_real_files_say_what_is_wrong(name: str, code: int, text: str, cli: Cli, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show memory, time and disk needed, write nothing")
     parser.add_argument("--project-dir", metavar="DIR", type=Path, help="folder where the paths in the STAR file start")
     parser.add_argument("--invert", action="store_true", help="the protein is black: multiply the images by -1")
+    parser.add_argument("--phase-flipped", action="store_true",
+        help="the signs of the CTF were taken out of the images (as rlnCtfDataArePhaseFlipped says)")  # fmt: skip
     parser.add_argument("--truth", metavar="DIR", type=Path, help="output of 'simulate', for the contact sheet")
     method = parser.add_argument_group("method")
     add = method.add_argument
@@ -134,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     params = preset(args.preset, **changes) if args.preset is not None else preset(**changes)
     threads = resolve_threads(args.threads)
     max_memory = None if args.max_memory is None else parse_memory(args.max_memory)
-    stack = open_stack(args.input, project_dir=args.project_dir, invert=args.invert, ctf=params.ctf)
+    how = {"invert": args.invert, "ctf": params.ctf, "phase_flipped": args.phase_flipped}
+    stack = open_stack(args.input, project_dir=args.project_dir, **how)
     refuse_overwriting_input(stack, args.output)
     check_input(args.input, stack, params)
     truth = None if args.truth is None else open_truth(args.truth).of_input(stack)

@@ -54,6 +54,8 @@ def describe_stack(stack: ParticleStack) -> Iterator[tuple[str, str]]:
         yield "CTF", f"none ({why}); nothing to correct"
     else:
         yield from _describe_ctf(stack.ctf)
+        if stack.phase_flipped:
+            yield "phases", "flipped (rlnCtfDataArePhaseFlipped), which is allowed for"
     try:
         yield "contrast", _contrast(stack)
     except InputError as error:

@@ -71,6 +71,7 @@ def manifest(job: Job, numbers: dict[str, Any], shown_warnings: list[str]) -> di
             "box_size": stack.box_size,
             "pixel_size": stack.pixel_size,
             "inverted": job.inverted,
+            "phase_flipped": stack.phase_flipped,
         },
         "parameters": asdict(job.params),
         "estimated": numbers,

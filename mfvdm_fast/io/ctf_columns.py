@@ -78,6 +78,20 @@ def read_ctf(table: ParticleTable) -> CtfParameters | None:
     )
 
 
+def read_phase_flipped(table: ParticleTable) -> bool:
+    """Whether the images are phase flipped (``rlnCtfDataArePhaseFlipped``); InputError when only some are."""
+    flags = table.floats("rlnCtfDataArePhaseFlipped")
+    if flags is None or not flags.any():
+        return False
+    if not flags.all():
+        groups = ", ".join(map(str, np.unique(table.optics_group[flags != 0])))
+        raise InputError(
+            f"{table.particles.label}: the images of optics group {groups} are phase flipped and others are not "
+            "(_rlnCtfDataArePhaseFlipped); denoise them apart, or extract them again without flipping"
+        )
+    return True
+
+
 def _column(table: ParticleTable, name: str, default: float | FloatArray) -> FloatArray:
     values = table.floats(name)
     return np.broadcast_to(default, len(table)).astype(np.float64) if values is None else values

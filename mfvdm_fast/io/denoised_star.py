@@ -82,8 +82,8 @@ def write_denoised_star(
     particles = with_scores(particles, score, junk)
     optics = finish_optics(optics, stack.box_size, pixel_size or 1.0)
     if ctf_corrected:
-        particles = particles.without(IMAGE_COLUMNS)
-        optics = optics.without([*IMAGE_COLUMNS, "rlnCtfDataAreCtfPremultiplied"])
+        gone = [*IMAGE_COLUMNS, "rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"]
+        particles, optics = particles.without(gone), optics.without(gone)
     blocks = {"optics": _versioned(optics), "particles": _versioned(replace(particles, name="particles")), **others}
     write_star(path, StarFile(str(Path(path)), blocks))
 

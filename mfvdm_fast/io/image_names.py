@@ -30,8 +30,8 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
     """Find the file of every image of a table.
 
     A relative path is taken from ``project_dir`` if given, else from the current folder (where RELION is started), else
-    from the STAR file's own folder and up to three folders above it: the first place where the file exists. A name whose
-    folder, if it has one, is the end of the STAR file's own is looked for beside the STAR file before the current
+    from the STAR file's own folder and up to three folders above it: the first place where the file exists. A name
+    whose folder, if it has one, is the end of the STAR file's own is looked for beside the STAR file before the current
     folder: it says that they belong together, and a stack of that name that happens to lie below the current folder
     would be the wrong one. Raises InputError for names that are not NUMBER@PATH with a number of at least 1, and for
     files that are nowhere.
@@ -82,7 +82,7 @@ def folder_of_names(table: StarTable, first_file: Path) -> Path | None:
 
 
 def _places(name: str, own: Path, project_dir: Path | None) -> list[Path]:
-    """Where the name may count from, for a STAR file in the folder ``own``; absolute, so that a run may change its own."""
+    """Where a name in a STAR file of the folder ``own`` may start; absolute, so that changes of folder do no harm."""
     folder = tuple(filter(None, os.path.dirname(name).split("/")))  # "." stays: who writes ./ means the current folder
     start = len(own.parts) - len(folder)
     beside = [Path(*own.parts[:start])] if start > 0 and own.parts[start:] == folder else []
