@@ -103,7 +103,7 @@ def check_defocus(ctf: CtfParameters) -> None:
         raise InputError(
             f"the defocus (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) is {defocus.min():.4g} to {largest:.4g}, and "
             f"must be in Å: 10000 for 1 µm, between {least:.0f} and {most:.0f}; is it in {near}? Correct the values, "
-            "or correct no CTF (--no-ctf, ctf=False)"
+            "or correct no CTF (ctf=False, --no-ctf)"
         )
 
 

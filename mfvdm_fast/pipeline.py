@@ -156,15 +156,16 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     n, neighbors = stack.n_particles, settle_size(params, stack.n_particles).n_neighbors or 0
     if n < 2:
         raise InputError("the stack has a single particle, of which nothing can be learnt: use more particles")
+    option = f"at most {n - 1} (n_neighbors, --neighbors)"
     if n <= neighbors and params.n_neighbors is None:
         raise InputError(
             f"the stack has {n} particles, of which too few are of one view; at least {TOO_FEW + 1} are needed: "
-            "use more" + (f", or give the number of neighbours, at most {n - 1} (--neighbors)" if n > 2 else "")
+            "use more" + (f", or give the number of neighbours, {option}" if n > 2 else "")
         )
     if n <= neighbors:
         raise InputError(
             f"the stack has {n} particles, but {neighbors} neighbours are asked for each: "
-            + (f"use more particles, or at most {n - 1} neighbours (--neighbors)" if n > 2 else "use more particles")
+            "use more particles" + (f", or fewer neighbours, {option}" if n > 2 else "")
         )
     if stack.box_size < SMALLEST_BOX:
         raise InputError(
@@ -174,7 +175,8 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     if needs_pixel_size and not stack.pixel_size:
         raise InputError(
             "the pixel size is not known, but the CTF or the particle diameter needs it: "
-            "add it to the STAR file (rlnImagePixelSize), or leave out the diameter and correct no CTF (--no-ctf)"
+            "add it to the STAR file (rlnImagePixelSize), or leave out the diameter and correct no CTF (ctf=False, "
+            "--no-ctf)"
         )
     if params.ctf and stack.ctf is not None:
         check_defocus(stack.ctf)

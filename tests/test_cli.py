@@ -112,6 +112,8 @@ def test_shifts_that_noise_hides_are_not_denied(cli: Cli, simulated: Path, tmp_p
     )
     assert "not seen to be off the middle of the boxes, but in so much noise that would hardly be seen" in hidden
     assert "not seen to be off the middle of the boxes\n" in clear
+    assert "hardly a particle stands out from the noise, so that many of them may be of other views" in hidden
+    assert "hardly a particle" not in clear
 
 
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.params import preset
 from mfvdm_fast.records import NeighborTable
 
-from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
+from .cli_runs import FAST, N_PARTICLES, Cli, with_block, write_small_star, write_stack
 from .conftest import shared_data
 
 # evaluate
@@ -171,7 +171,7 @@ def test_a_truth_or_a_table_without_a_mark_is_taken(cli: Cli, simulated: Path, d
     bare = shutil.copytree(denoised, tmp_path / "denoised")
     star = read_star(bare / "denoised.star")
     assert star.blocks["optics"].texts("mfvdmSimulation") == [str(np.load(simulated / "truth.npz")["simulation"])]
-    write_star(bare / "denoised.star", star.with_block(star.blocks["optics"].without(["mfvdmSimulation"])))
+    write_star(bare / "denoised.star", with_block(star, star.blocks["optics"].without(["mfvdmSimulation"])))
     assert cli("evaluate", bare, "--truth", simulated).code == 0
 
 

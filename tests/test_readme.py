@@ -54,8 +54,10 @@ def test_the_command_line_examples_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_python_example_runs() -> None:
     names: dict[str, object] = {}
-    exec(compile(blocks("python")[0], str(README), "exec"), names)
-    assert getattr(names["images"], "shape", None) == (500, 33, 33)
+    for block in blocks("python"):  # the second goes on where the first ends
+        exec(compile(block, str(README), "exec"), names)
+    shapes = {name: getattr(names[name], "shape", None) for name in ("denoised", "rings", "angles", "vectors")}
+    assert shapes == {"denoised": (500, 33, 33), "rings": (500, 14, 32), "angles": (500, 10), "vectors": (500, 20)}
 
 
 def test_the_pictures_are_there() -> None:

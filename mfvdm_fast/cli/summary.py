@@ -18,6 +18,13 @@ from ..result import DenoiseResult
 if TYPE_CHECKING:
     from .denoise import Job
 
+# Measured (16 to 64 px, 100 to 1,000 particles, SNR .01 to .3): beyond this the mean view error is 75 to 90 degrees,
+# where 90 are random; 64 px at SNR .01 have .9 and 64 degrees.
+NEARLY_ALL = 0.94  # of the particles, faint
+_HIDDEN = (
+    "; hardly a particle stands out from the noise, so that many of them may be of other views: use more particles, or "
+    "less binned ones"
+)
 CHOSEN = ("n_neighbors", "refine", "centre", "n_matchings")  # by the data, where not given
 
 
@@ -54,6 +61,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "junk_below": result.junk_below,
         "may_be_noise": result.may_be_noise,
         "mostly_faint": result.mostly_faint,
+        "faint": result.faint,
         "chosen": {name: getattr(result.params, name) for name in CHOSEN},
     }
 
@@ -98,7 +106,8 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         f"cycles/px{f' ({size / bandlimit:.1f} Å)' if size else ''}"
         + ("; it fills the box: if the particle is smaller, give --particle-diameter" if fills else ""),
         "components": f"{counts.sum()} above the noise, in {np.count_nonzero(counts)} angular frequencies",
-        "neighbours": _neighbours(job.params, numbers["chosen"]),
+        "neighbours": _neighbours(job.params, numbers["chosen"])
+        + (_HIDDEN if numbers["faint"] > NEARLY_ALL and not numbers["may_be_noise"] else ""),
         "centres": _centres(numbers, job.params, job.stack.n_particles),
         "junk": _junk(numbers, job.stack.n_particles),
         "time": f"{sum(seconds.values()):.1f} s",

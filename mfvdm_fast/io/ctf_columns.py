@@ -60,7 +60,7 @@ def read_ctf(table: ParticleTable) -> CtfParameters | None:
     if missing:
         raise InputError(
             f"{table.particles.label}: the CTF is incomplete, missing: {', '.join(missing)}; add these columns, or "
-            "run without CTF correction (--no-ctf)"
+            "run without CTF correction (ctf=False, --no-ctf)"
         )
     _refuse_premultiplied(table)
     _warn_aberrations(table)
