@@ -118,14 +118,14 @@ def doubt_about_defocus(ctf: CtfParameters) -> str:
     plate = bool(ctf.phase_shift.any())
     columns = "(rlnDefocusU, rlnDefocusV; defocus_u_angstrom)"
     if median > most or median < (least if plate else LEAST_WITHOUT_PLATE):
-        rule = f"above {most:.0f}" if median > most else f"below {least:g}"
-        if not plate and median <= most:
-            rule = f"below {LEAST_WITHOUT_PLATE:g} without a phase plate (rlnPhaseShift)"
-        unit = "another unit" if median > most else "nm or µm"
+        rule, unit = f"hardly any stack is below {least:g}", "nm or µm"
+        if median > most:
+            rule, unit = f"hardly any stack is above {most:.0f}", "another unit"
+        elif not plate:
+            rule = f"without a phase plate (rlnPhaseShift) hardly any stack is below {LEAST_WITHOUT_PLATE:g}"
         return (
-            f"half of the defocus values {columns} are {'above' if median > most else 'below'} {median:.4g} Å, and "
-            f"hardly any stack is {rule} Å: are they in {unit}? They must be in Å (10000 for 1 µm), else the CTF is "
-            "undone wrongly: correct them"
+            f"the median of the defocus {columns} is {median:.4g} Å, and {rule} Å: is it in {unit}? It must be in Å "
+            "(10000 for 1 µm), else the CTF is undone wrongly: correct the values"
         )
     negative = float(np.mean(mean < 0))
     if negative > 0.5:

@@ -117,9 +117,15 @@ def test_defocus_that_is_not_in_angstrom(ctf: CtfParameters, message: str) -> No
 @pytest.mark.parametrize(
     ("ctf", "text"),
     [
-        (ctf_of(1200, 2500, 4000), "below 2500 Å, and hardly any stack is below 3000 without a phase plate (rlnPhaseS"),
-        (ctf_of(300, 400, 9000, phase_shift=1.5), "below 400 Å, and hardly any stack is below 500 Å: are they in nm"),
-        (ctf_of(1e5, 2.5e5, 3e5), "above 2.5e+05 Å, and hardly any stack is above 100000 Å: are they in another unit"),
+        (
+            ctf_of(1200, 2500, 4000),
+            "is 2500 Å, and without a phase plate (rlnPhaseShift) hardly any stack is below 3000 Å",
+        ),
+        (
+            ctf_of(300, 400, 9000, phase_shift=1.5),
+            "is 400 Å, and hardly any stack is below 500 Å: is it in nm or µm? It must",
+        ),
+        (ctf_of(1e5, 2.5e5, 3e5), "is 2.5e+05 Å, and hardly any stack is above 100000 Å: is it in another unit?"),
         (ctf_of(-1e4, -2e4, 3e4), "67% of the defocus values (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) are neg"),
         (ctf_of(2000, 4000, 6000), ""),
         (ctf_of(1000, 2000, 600, phase_shift=1.5), ""),
