@@ -1,6 +1,6 @@
 """Values of the frequency graph's matrices on a CSR pattern, for any angular frequency k.
 
-S_k (SCIENCE, section 4; arXiv:1904.07772, Eqs. 2-3) comes in three forms: complex values with a mirror flag per edge
+S_k (arXiv:1904.07772, Eqs. 2-3) comes in three forms: complex values with a mirror flag per edge
 (the fast one), a real symmetric 2n x 2n matrix, and the complex Hermitian 2n x 2n matrix of the authors' release.
 Indices are int64, angles and degrees float64. The bits do not depend on the number of threads: each row belongs to one
 thread.

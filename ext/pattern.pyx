@@ -1,6 +1,6 @@
 """Edge lists to the CSR pattern of the frequency graph, in linear time.
 
-The graph (SCIENCE, section 4) has one node per image. Edge (i, j, mirrored) with angle alpha says
+The graph (arXiv:1904.07772, Eq. 2) has one node per image. Edge (i, j, mirrored) with angle alpha says
 ``coef_k(i) ~ exp(-i k alpha) coef_k(j)``, or ``exp(-i k alpha) conj(coef_k(j))`` when mirrored. The pattern is built
 once and serves every angular frequency; ``hermitian`` fills in the values. The bits do not depend on the number of
 threads: each row belongs to one thread.

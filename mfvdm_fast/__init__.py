@@ -1,4 +1,4 @@
-"""2D classification and denoising of cryo-EM particles by Multi-Frequency Vector Diffusion Maps.
+"""Denoising of 2D cryo-EM particle images, and neighbours of the same view, by Multi-Frequency Vector Diffusion Maps.
 
 The public names below are loaded when they are first asked for, so that importing the package costs next to nothing.
 """
@@ -16,7 +16,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Public name -> the module that defines it. A name must not be that of a submodule, which would hide it once imported.
 _HOME = {
-    "CtfParameters": "records",
     "DenoiseParams": "params",
     "DenoiseResult": "result",
     "NeighborTable": "records",
@@ -24,6 +23,7 @@ _HOME = {
     "SimulationSettings": "simulate",
     "SteerableCoefficients": "records",
     "denoise": "pipeline",
+    "make_ctf": "imaging.ctf",
     "open_stack": "io.stack",
     "preset": "params",
     "simulate_stack": "simulate",

@@ -52,8 +52,9 @@ class Budget:
         """Raise ParameterError when even the thriftiest way does not fit ``max_memory_bytes``."""
         if max_memory_bytes is not None and self.least_memory_bytes > max_memory_bytes:
             raise ParameterError(
-                f"the job needs about {mebibytes(self.least_memory_bytes)} of memory, but --max-memory allows "
-                f"{mebibytes(max_memory_bytes)}: allow more, use fewer eigenvectors or frequencies, or split the stack"
+                f"the job needs about {mebibytes(self.least_memory_bytes)} of memory, but max_memory_bytes "
+                f"(--max-memory) allows {mebibytes(max_memory_bytes)}: allow more, use fewer eigenvectors or "
+                "frequencies, or split the stack"
             )
 
     def lines(self) -> list[str]:

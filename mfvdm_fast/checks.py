@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import InputError, ParameterError
-from .records import Images
+from .records import CtfParameters, Images
 
 SMALLEST_BOX = 16  # px, in which a particle can be told from noise
+POSSIBLE_DEFOCUS = 50.0, 1e6  # Å, of the largest of a stack: nothing is recorded so near to focus, or so far from it
+USUAL_DEFOCUS = 500.0, 1e5  # Å, of the median
+LEAST_WITHOUT_PLATE = 3000.0  # Å, the same where no phase plate gives contrast; 1 to 3 µm in nm are mostly below
 
 
 def check_images(name: str, images: ArrayLike) -> Images:
@@ -87,9 +90,55 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
+def check_defocus(ctf: CtfParameters) -> None:
+    """Raise InputError where defocus can be in no unit but a wrong one, as in µm. In-focus (all 0) is let through.
+
+    >>> check_defocus(CtfParameters(*np.full((9, 2), 1e4)))
+    """
+    defocus = np.abs([ctf.defocus_u_angstrom, ctf.defocus_v_angstrom])
+    least, most = POSSIBLE_DEFOCUS
+    largest = float(defocus.max(initial=0.0))
+    if 0 < largest < least or np.median(defocus) > most:
+        near = "µm" if largest < least else "pm"
+        raise InputError(
+            f"the defocus (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) is {defocus.min():.4g} to {largest:.4g}, and "
+            f"must be in Å: 10000 for 1 µm, between {least:.0f} and {most:.0f}; is it in {near}? Correct the values, "
+            "or correct no CTF (ctf=False, --no-ctf)"
+        )
+
+
+def doubt_about_defocus(ctf: CtfParameters) -> str:
+    """What is odd about the defocus of a stack as a whole, and what to do; empty where nothing is.
+
+    >>> doubt_about_defocus(CtfParameters(*np.full((9, 2), 1e4)))
+    ''
+    """
+    mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    median, (least, most) = float(np.median(np.abs(mean))), USUAL_DEFOCUS
+    plate = bool(ctf.phase_shift.any())
+    columns = "(rlnDefocusU, rlnDefocusV; defocus_u_angstrom)"
+    if median > most or median < (least if plate else LEAST_WITHOUT_PLATE):
+        rule, unit = f"hardly any stack is below {least:g}", "nm or µm"
+        if median > most:
+            rule, unit = f"hardly any stack is above {most:.0f}", "another unit"
+        elif not plate:
+            rule = f"without a phase plate (rlnPhaseShift) hardly any stack is below {LEAST_WITHOUT_PLATE:g}"
+        return (
+            f"the median of the defocus {columns} is {median:.4g} Å, and {rule} Å: is it in {unit}? It must be in Å "
+            "(10000 for 1 µm), else the CTF is undone wrongly: correct the values"
+        )
+    negative = float(np.mean(mean < 0))
+    if negative > 0.5:
+        return (
+            f"{negative:.0%} of the defocus values {columns} are negative, and underfocus must be positive: if the "
+            "program that wrote them counts the other way, change their signs, else contrast comes out reversed"
+        )
+    return ""
+
+
 def _number(value: object) -> float:
     """``value`` as a float; NaN when it is no number."""
-    if isinstance(value, (bool, str, bytes)):
+    if isinstance(value, (bool, str, bytes)) or np.ndim(value):  # type: ignore[arg-type]
         return math.nan
     try:
         return float(value)  # type: ignore[arg-type]

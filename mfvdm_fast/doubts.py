@@ -90,7 +90,7 @@ def warn_about_reach(found_px: FloatArray, reach_px: float, junk: BoolArray | No
         warnings.warn(
             f"{where}{share:.0%} of the particles were found more than {reach_px:.1f} px off the centre, the farthest "
             f"{distance.max():.1f} px: that is about as far as is searched, and particles farther off may be lost. "
-            "Denoise again from the origins found (centred.star, with --centre and --project-dir), or extract the "
+            "Denoise again from the origins found (observed.star, with --centre), or extract the "
             "particles nearer to their centres",
             MfvdmWarning,
             stacklevel=2,
@@ -142,8 +142,8 @@ def warn_about_junk(junk: BoolArray, trust: FloatArray | None = None, where: str
     if share > MUCH_JUNK:
         warnings.warn(
             f"{where}about {share:.0%} of the images are likely no good particles; {flagged:.0%} are told (mfvdmJunk), "
-            "and where so much is junk, others may not be: leave out images of low scores (rlnLogLikeliContribution) "
-            "and denoise the others",
+            "and where so much is junk, others may not be: leave out images of low scores (rlnLogLikeliContribution in "
+            "observed.star) and denoise the others",
             MfvdmWarning,
             stacklevel=2,
         )

@@ -40,18 +40,6 @@ class NeighborErrors:
     def mean_view_deg(self) -> float:
         return float(self.view_deg.mean())
 
-    def fraction_within(self, limit_deg: float) -> float:
-        """Share of the pairs whose viewing directions are at most ``limit_deg`` apart."""
-        return float((self.view_deg <= limit_deg).mean())
-
-    def mean_in_plane_deg(self, max_view_deg: float = 180.0) -> float:
-        """Mean in-plane error over the pairs with a view error up to ``max_view_deg``; NaN when there is none.
-
-        For a pair far apart there is hardly a true in-plane rotation, so 10 degrees is a sensible limit.
-        """
-        chosen = self.in_plane_deg[self.view_deg <= max_view_deg]
-        return float(chosen.mean()) if chosen.size else float("nan")
-
 
 @dataclass(frozen=True)
 class ImageScores:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX
+from .checks import SMALLEST_BOX, check_defocus, check_positive, doubt_about_defocus
 from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
-from .errors import InputError, ParameterError
+from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, given_radius
 from .progress import Progress, StageTimes, no_progress
@@ -65,14 +66,19 @@ def denoise(
     >>> result.images().shape
     (300, 33, 33)
     """
-    params = params or DenoiseParams()
+    params = _check_arguments(stack, params)
     count = resolve_threads(threads)
+    if max_memory_bytes is not None:
+        check_positive("max_memory_bytes", max_memory_bytes)
     with use_threads(count), _naming(stack):
         check_stack(stack, params)
         params = settle_size(params, stack.n_particles)
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
+        doubt = "" if prepared.ctf is None else doubt_about_defocus(prepared.ctf)
+        if doubt:
+            warnings.warn(f"{prepared.where}{doubt}", MfvdmWarning, stacklevel=2)
         budget = _budget(prepared)
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
@@ -92,13 +98,28 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
     >>> 1e8 < budget.memory_bytes < 1e9
     True
     """
-    params = params or DenoiseParams()
+    params = _check_arguments(stack, params)
     with use_threads(threads) as count, _naming(stack):
         check_stack(stack, params)
         params = settle_size(params, stack.n_particles)
         exponent = exponent_of_unit(stack)
         scaled = ScaledStack(stack, exponent) if exponent else stack
         return _budget(Preparation(scaled, params, count, StageTimes()))
+
+
+def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> DenoiseParams:
+    """The parameters to use; InputError or ParameterError for arguments of another kind."""
+    if not isinstance(stack, ImageStack):
+        raise InputError(
+            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
+            "array with ParticleStack.from_array(images, pixel_size, ctf)"
+        )
+    if params is not None and not isinstance(params, DenoiseParams):
+        raise ParameterError(
+            f"params must be DenoiseParams, got {type(params).__name__}: make them with preset, as in "
+            'preset("default", n_neighbors=30)'
+        )
+    return params or DenoiseParams()
 
 
 @contextmanager
@@ -135,15 +156,16 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     n, neighbors = stack.n_particles, settle_size(params, stack.n_particles).n_neighbors or 0
     if n < 2:
         raise InputError("the stack has a single particle, of which nothing can be learnt: use more particles")
+    option = f"at most {n - 1} (n_neighbors, --neighbors)"
     if n <= neighbors and params.n_neighbors is None:
         raise InputError(
             f"the stack has {n} particles, of which too few are of one view; at least {TOO_FEW + 1} are needed: "
-            "use more" + (f", or give the number of neighbours, at most {n - 1} (--neighbors)" if n > 2 else "")
+            "use more" + (f", or give the number of neighbours, {option}" if n > 2 else "")
         )
     if n <= neighbors:
         raise InputError(
             f"the stack has {n} particles, but {neighbors} neighbours are asked for each: "
-            + (f"use more particles, or at most {n - 1} neighbours (--neighbors)" if n > 2 else "use more particles")
+            "use more particles" + (f", or fewer neighbours, {option}" if n > 2 else "")
         )
     if stack.box_size < SMALLEST_BOX:
         raise InputError(
@@ -153,8 +175,11 @@ def check_stack(stack: ImageStack, params: DenoiseParams) -> None:
     if needs_pixel_size and not stack.pixel_size:
         raise InputError(
             "the pixel size is not known, but the CTF or the particle diameter needs it: "
-            "add it to the STAR file (rlnImagePixelSize), or leave out the diameter and correct no CTF (--no-ctf)"
+            "add it to the STAR file (rlnImagePixelSize), or leave out the diameter and correct no CTF (ctf=False, "
+            "--no-ctf)"
         )
+    if params.ctf and stack.ctf is not None:
+        check_defocus(stack.ctf)
     largest = (stack.box_size - 1) // 2
     radius = given_radius(stack, params)
     if radius is not None and radius < SMALLEST_RADIUS:

@@ -124,6 +124,7 @@ class Preparation:
         n, basis, shifts = self.stack.n_particles, self.basis, self.shifts_px
         coefs = out or SteerableCoefficients(allocate(n, basis.n_coefs, self.keep), basis.offsets)
         astigmatic = self.ctf is not None and is_astigmatic(self.ctf, float(self.nodes().max()))
+        flipped = self.ctf is not None and getattr(self.stack, "phase_flipped", False)
         keys, done = np.empty(n, np.int64), 0
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
@@ -131,12 +132,12 @@ class Preparation:
             refuse_wild_pixels(images, rows, self.deviation)
             images = images - np.float32(self.noise.mean)
             centres = None if shifts is None else shifts[rows]
-            if self.ctf is not None and astigmatic:
+            if self.ctf is not None and astigmatic and not flipped:
                 images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads, centres)
             elif centres is not None:
                 images = shift_images(images, centres, self.threads)
             packed = basis.expand(resample_images(images, basis.box_size, self.threads), self.threads)
-            if astigmatic:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
+            if astigmatic or flipped:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
                 packed = basis.apply_radial(packed, self.ctf_signs(rows))
             coefs.packed[rows] = packed
             done += len(rows)

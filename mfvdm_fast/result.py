@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from .basis.interface import SteerableBasis
+from .errors import ParameterError
 from .imaging.resample import resample_images
 from .params import DenoiseParams
 from .records import (
@@ -90,7 +94,22 @@ class DenoiseResult:
         return self.faint > FAINT
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
-        """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``."""
+        """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``.
+
+        ``rows`` is a slice or (b,) whole numbers; ParameterError for anything else, and when out of range.
+        """
+        chosen = rows if isinstance(rows, slice) else self._check_rows(rows)
         with use_threads(self.threads):
-            images = self.basis.evaluate(self.coefs.packed[rows], threads=self.threads)
+            images = self.basis.evaluate(self.coefs.packed[chosen], threads=self.threads)
             return resample_images(images, self.box_size, self.threads)
+
+    def _check_rows(self, rows: ArrayLike) -> IndexArray:
+        n, wanted = self.coefs.n_particles, np.asarray(rows)
+        if wanted.ndim == 1 and (
+            not wanted.size or (wanted.dtype.kind in "iu" and 0 <= wanted.min() <= wanted.max() < n)
+        ):
+            return wanted.astype(np.int64)
+        raise ParameterError(
+            f"rows must be a slice, or whole numbers from 0 to {n - 1} in one dimension, such as [0, 5], "
+            f"got {rows!r:.60}"
+        )

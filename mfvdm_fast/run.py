@@ -47,8 +47,8 @@ from .stages import RESTORATION, Stages
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
 SURE = 20.0  # log odds of a particle, that one image in ten of coloured noise does not reach
 # Where the first lists agree so little that particles are matched twice, they are matched again until the lists agree:
-# a third and a fourth matching gain .25 and .17 dB at SNR .01 (10,000 particles; closures .27, .31, .37), .14 and .03 dB
-# at .02 (2,000; .48, .54). Particles whose lists agree from the start lose .1 dB by a second.
+# a third and a fourth matching gain .25 and .17 dB at SNR .01 (10,000 particles; closures .27, .31, .37), .14 and 0 dB
+# at .02 (2,000; .48, .54). Particles whose first lists agree lose .1 dB by a second.
 AGREEING, MOST_CHOSEN = 0.5, 4
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which

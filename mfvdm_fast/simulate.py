@@ -211,16 +211,6 @@ def simulate_stack(
     return replace(stack, signal_variance=variance, noise_variance=variance / settings.snr)
 
 
-def in_plane_rotation(angle: float) -> FloatArray:
-    """Rotation (3, 3) about the beam: the image of R @ in_plane_rotation(a) is the image of R turned by -a.
-
-    >>> in_plane_rotation(0.0).tolist()[0]
-    [1.0, -0.0, 0.0]
-    """
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-
 def _generator(seed: int, stream: int, index: int = 0) -> np.random.Generator:
     """An independent generator for each purpose and each particle."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, index))))
@@ -245,11 +235,7 @@ def _uniform_rotations(count: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _defocus_groups(settings: SimulationSettings, given: DefocusList | None) -> CtfParameters:
-    microscope = {
-        "voltage_kv": settings.voltage_kv,
-        "cs_mm": settings.cs_mm,
-        "amplitude_contrast": settings.amplitude_contrast,
-    }
+    microscope = {name: getattr(settings, name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
     if given is not None:
         return make_ctf(
             given.defocus_u_angstrom,
@@ -266,9 +252,9 @@ def _draw_group_of(
 ) -> IndexArray:
     if not settings.ctf:
         return np.zeros(count, dtype=np.int64)
-    return (
-        rng.integers(settings.n_defocus_groups, size=count) if given is None else draw_groups(given.share, count, rng)
-    )
+    if given is not None:
+        return draw_groups(given.share, count, rng)
+    return rng.integers(settings.n_defocus_groups, size=count)
 
 
 def _signal_variance(stack: SimulatedStack) -> float:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mfvdm_fast.cli.main import main
 from mfvdm_fast.io.mrc import MrcStackWriter
-from mfvdm_fast.io.star import read_star, write_star
+from mfvdm_fast.io.star import StarFile, read_star, write_star
+from mfvdm_fast.io.star_table import StarTable
 
 # One thread: on a busy machine two of them wait for each other, at this size for longer than they work.
 FAST = ("--neighbors", "8", "--frequencies", "2", "--eigenvectors", "8", "--threads", "1")
@@ -73,8 +74,13 @@ def write_small_star(source: Path, target: Path, rows: NDArray[np.int64] | None 
     particles = particles.with_column("rlnImageName", [f"{i}@{source.parent / file}" for i, _, file in names])
     for name, values in columns.items():
         particles = particles.with_column(name, values) if values else particles.without([name])
-    write_star(target, star.with_block(particles))
+    write_star(target, with_block(star, particles))
     return target
+
+
+def with_block(star: StarFile, table: StarTable) -> StarFile:
+    """A copy with a block replaced."""
+    return StarFile(star.path, {**star.blocks, table.name: table})
 
 
 def all_bytes(folder: Path) -> dict[str, bytes]:

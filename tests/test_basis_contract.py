@@ -1,4 +1,4 @@
-"""What every steerable basis must do (SCIENCE.md section 0), run for each of them."""
+"""What every steerable basis must do (the README's conventions), run for each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from mfvdm_fast.basis import DiskHarmonics, FourierBessel, SteerableBasis
+from mfvdm_fast.basis.make import make_basis
 from mfvdm_fast.errors import InputError, ParameterError
+from mfvdm_fast.records import DiskSupport
 
 from .reference import basis as reference
 
@@ -224,3 +226,8 @@ class TestContract:
     ) -> None:
         with pytest.raises(ParameterError, match=message):
             factory(*arguments)
+
+
+def test_a_basis_of_no_such_name() -> None:
+    with pytest.raises(ParameterError, match="basis must be one of 'disk_harmonics', 'fourier_bessel', got 'bessel'"):
+        make_basis("bessel", 33, DiskSupport(14.0, 0.25))

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 
 from mfvdm_fast import checks
-from mfvdm_fast.checks import check_choice, check_fraction, check_images, check_positive, check_whole
+from mfvdm_fast.checks import (
+    check_choice,
+    check_defocus,
+    check_fraction,
+    check_images,
+    check_positive,
+    check_whole,
+    doubt_about_defocus,
+)
 from mfvdm_fast.errors import InputError, ParameterError
+from mfvdm_fast.records import CtfParameters
 
 
 def test_images_are_made_contiguous_float32_without_needless_copies() -> None:
@@ -80,3 +89,57 @@ def test_docstring_examples() -> None:
     result = doctest.testmod(checks)
     assert result.attempted >= 5
     assert result.failed == 0
+
+
+def ctf_of(*defocus: float, phase_shift: float = 0.0) -> CtfParameters:
+    u, n = np.array(defocus), len(defocus)
+    rest = {name: np.full(n, value) for name, value in (("voltage_kv", 300.0), ("cs_mm", 2.7), ("scale", 1.0))}
+    rest |= {"amplitude_contrast": np.full(n, 0.1), "phase_shift": np.full(n, phase_shift)}
+    zero = np.zeros(n)
+    return CtfParameters(**rest, defocus_u_angstrom=u, defocus_v_angstrom=u, defocus_angle=zero, bfactor_angstrom2=zero)
+
+
+@pytest.mark.parametrize(
+    ("ctf", "message"),
+    [
+        (ctf_of(1.2, -3.4), r"is 1\.2 to 3\.4, and must be in Å: 10000 for 1 µm, between 50 and 1000000; is it in µm"),
+        (
+            ctf_of(1.2e6, 3e6),
+            r"\(rlnDefocusU, rlnDefocusV; defocus_u_angstrom\) is 1\.2e\+06 to 3e\+06, .* in pm\? Cor",
+        ),
+    ],
+)
+def test_defocus_that_is_not_in_angstrom(ctf: CtfParameters, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_defocus(ctf)
+
+
+@pytest.mark.parametrize(
+    ("ctf", "text"),
+    [
+        (
+            ctf_of(1200, 2500, 4000),
+            "is 2500 Å, and without a phase plate (rlnPhaseShift) hardly any stack is below 3000 Å",
+        ),
+        (
+            ctf_of(300, 400, 9000, phase_shift=1.5),
+            "is 400 Å, and hardly any stack is below 500 Å: is it in nm or µm? It must",
+        ),
+        (ctf_of(1e5, 2.5e5, 3e5), "is 2.5e+05 Å, and hardly any stack is above 100000 Å: is it in another unit?"),
+        (ctf_of(-1e4, -2e4, 3e4), "67% of the defocus values (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) are neg"),
+        (ctf_of(2000, 4000, 6000), ""),
+        (ctf_of(1000, 2000, 600, phase_shift=1.5), ""),
+        (ctf_of(-500, 1e4, 2e4), ""),
+        (ctf_of(1e4, 5e4, 9e4), ""),
+    ],
+)
+def test_defocus_that_is_odd_as_a_whole(ctf: CtfParameters, text: str) -> None:
+    check_defocus(ctf)
+    found = doubt_about_defocus(ctf)
+    assert text in found
+    assert bool(found) == bool(text)
+
+
+def test_in_focus_is_no_unit() -> None:
+    check_defocus(ctf_of(0.0, 0.0))
+    check_defocus(ctf_of(0.0, 2e4))

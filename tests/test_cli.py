@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,16 @@ from mfvdm_fast.budget import predict
 from mfvdm_fast.cli import denoise as command
 from mfvdm_fast.cli.arguments import row_chunks
 from mfvdm_fast.cli.summary import estimate_snr
+from mfvdm_fast.imaging.ctf import phase_flip_images
 from mfvdm_fast.io.mrc import MrcStackWriter
 from mfvdm_fast.io.stack import open_stack
-from mfvdm_fast.io.star import read_star
+from mfvdm_fast.io.star import StarFile, read_star, write_star
 from mfvdm_fast.pipeline import denoise
 
 from .cli_runs import BOX_SIZE, N_PARTICLES, Cli, all_bytes, write_small_star, write_stack
 from .conftest import shared_data
 
-WRITTEN = [name for name in command.FILES if name != "centred.star"]  # the particles are in the centre
+WRITTEN = list(command.FILES)
 SMALL = DenoiseParams(n_neighbors=8, n_frequencies=2, n_eigenvectors=8)
 
 
@@ -67,6 +70,7 @@ def test_the_manifest_says_what_was_done(simulated: Path, denoised: Path, result
         "box_size": BOX_SIZE,
         "pixel_size": 4.0,
         "inverted": False,
+        "phase_flipped": False,
     }
     assert manifest["parameters"]["n_neighbors"] == 8
     assert manifest["parameters"]["seed"] == 0
@@ -108,6 +112,8 @@ def test_shifts_that_noise_hides_are_not_denied(cli: Cli, simulated: Path, tmp_p
     )
     assert "not seen to be off the middle of the boxes, but in so much noise that would hardly be seen" in hidden
     assert "not seen to be off the middle of the boxes\n" in clear
+    assert "hardly a particle stands out from the noise, so that many of them may be of other views" in hidden
+    assert "hardly a particle" not in clear
 
 
 def test_the_summary_names_findings_and_files(cli: Cli, simulated: Path, tmp_path: Path) -> None:
@@ -275,6 +281,37 @@ def test_inverted_input_is_warned_about_and_invert_corrects_it(
     assert (tmp_path / "out1" / "denoised.mrcs").read_bytes() == (denoised / "denoised.mrcs").read_bytes()
 
 
+def test_phase_flipped_images_are_told_by_a_column_or_an_option(cli: Cli, project: Path) -> None:
+    stack = open_stack("particles.star")
+    assert stack.ctf is not None
+    flipped = phase_flip_images(stack.read(np.arange(N_PARTICLES)), stack.ctf, stack.pixel_size)
+    star = read_star("particles.star")
+    Path("flipped").mkdir()
+    write_stack(Path("flipped", "particles.mrcs"), flipped)
+    write_star("flipped/untold.star", star)
+    optics = star.blocks["optics"].with_column("rlnCtfDataArePhaseFlipped", ["1"])
+    write_star("flipped/told.star", StarFile("", {**star.blocks, "optics": optics}))
+
+    def images(name: str, *options: str) -> np.ndarray:
+        out = Path("out", *name.split(), *options)
+        assert cli.denoise(name, "-o", out, "--method", "cwf", "--preset", "default", *options).code == 0
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest["input"]["phase_flipped"] == ("told" in name and not ("un" in name and not options))
+        written = read_star(out / "denoised.star").blocks
+        assert "rlnCtfDataArePhaseFlipped" not in {*written["optics"].columns, *written["particles"].columns}
+        return open_stack(out / "denoised.star").read(np.arange(N_PARTICLES)).astype(np.float64).ravel()
+
+    right = images("particles.star")
+    told, wrong = images("flipped/told.star"), images("flipped/untold.star")
+    np.testing.assert_array_equal(images("flipped/untold.star", "--phase-flipped"), told)
+    assert np.corrcoef(right, told)[0, 1] > 0.98
+    assert np.corrcoef(right, wrong)[0, 1] < 0.95
+    assert "phases:        flipped (rlnCtfDataArePhaseFlipped)" in cli("info", "flipped/told.star").out
+    refused = cli("denoise", "particles.mrcs", "-o", "no", "--phase-flipped")
+    assert refused.code == 2
+    assert "--phase-flipped has no effect without a CTF, and there is none in the input, or it is not" in refused.err
+
+
 def test_a_bare_stack_has_no_ctf_to_correct(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     done = cli.denoise(simulated / "particles.mrcs", "-o", tmp_path / "out", "--truth", simulated / "truth.npz")
     assert done.code == 0
@@ -302,6 +339,73 @@ def test_names_start_at_the_project_folder_when_it_is_given(
     assert done.code == 0
     names = read_star(tmp_path / "outside" / "denoised.star").blocks["particles"].texts("rlnImageName")
     assert names[0] == "000001@denoised.mrcs"
+
+
+@pytest.fixture
+def project(simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder to work in, with the simulated stack."""
+    for name in ("particles.star", "particles.mrcs"):
+        (tmp_path / name).symlink_to(simulated / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def relion(program: str, *arguments: str) -> str:
+    """What a program of RELION prints, started in the current folder; skips without it."""
+    if shutil.which(program) is None:
+        pytest.skip("RELION is not installed")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_names_start_where_those_of_the_input_do(
+    cli: Cli, project: Path, simulated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cli.denoise("particles.star", "-o", "a/job", "--method", "cwf")
+    assert f"image names in denoised.star count from {project}: start RELION there\n" in done.out
+    names = read_star("a/job/denoised.star").blocks["particles"].texts("rlnImageName")
+    assert names[0] == "000001@a/job/denoised.mrcs"
+    outside = cli.denoise("particles.mrcs", "-o", "a/job", "--method", "cwf", "--overwrite")  # a stack without names
+    assert f"image names in denoised.star count from {project / 'a' / 'job'}: start RELION there\n" in outside.out
+    cli.denoise("particles.star", "-o", "a/job", "--method", "cwf", "--overwrite")
+    wrong = simulated.parent / f"{project.name}-other"  # another project, with outputs of the same name
+    (wrong / "a" / "job").mkdir(parents=True)
+    write_stack(wrong / "a" / "job" / "denoised.mrcs", np.zeros((N_PARTICLES, BOX_SIZE, BOX_SIZE)))
+    monkeypatch.chdir(wrong)
+    assert open_stack(project / "a" / "job" / "denoised.star").paths[1] == project / "a" / "job" / "denoised.mrcs"
+    monkeypatch.chdir(project)
+    assert "(x,y,z,n)= 32 x 32 x 1 x 1" in relion("relion_image_handler", "--i", "a/job/denoised.star", "--stats")
+
+
+def test_input_images_are_selected_by_their_scores(cli: Cli, project: Path) -> None:
+    done = cli.denoise("particles.star", "-o", "out")
+    assert f"image names in denoised.star and observed.star count from {project}: start RELION there\n" in done.out
+    stars = read_star("particles.star"), read_star("out/observed.star")
+    before, after = (star.blocks["particles"] for star in stars)
+    assert set(after.columns) - set(before.columns) == {"rlnLogLikeliContribution", "mfvdmJunk"}
+    for name in before.columns:
+        np.testing.assert_array_equal(after.cells(name), before.cells(name))
+    score = after.floats("rlnLogLikeliContribution")
+    least = float(np.median(score))
+    select = ("--select", "rlnLogLikeliContribution", "--minval", repr(least))
+    relion("relion_star_handler", "--i", "out/observed.star", "--o", "good.star", *select)
+    good = open_stack("good.star")
+    assert good.n_particles == N_PARTICLES // 2
+    assert good.ctf is not None
+    np.testing.assert_array_equal(good.read([0]), open_stack("particles.star").read(np.flatnonzero(score >= least)[:1]))
+    assert cli.denoise("good.star", "-o", "again").code == 0
+    again = read_star("again/observed.star").blocks["particles"]
+    np.testing.assert_allclose(again.floats("mfvdmSourceLogLikeliContribution"), score[score >= least], atol=1e-4)
+
+
+def test_scores_of_a_bare_stack_stand_in_a_table_of_their_own(cli: Cli, project: Path) -> None:
+    assert cli.denoise("particles.mrcs", "-o", "out").code == 0
+    observed = open_stack("out/observed.star")
+    np.testing.assert_array_equal(observed.read([0, 7]), open_stack("particles.mrcs").read([0, 7]))
+    assert (observed.ctf, observed.pixel_size) == (None, 4.0)
+    assert observed.star is not None
+    assert len(observed.star.blocks["particles"].floats("rlnLogLikeliContribution")) == N_PARTICLES
 
 
 def test_overwrite_replaces_and_its_absence_refuses(cli: Cli, simulated: Path, denoised: Path, tmp_path: Path) -> None:

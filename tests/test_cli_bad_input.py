@@ -18,7 +18,7 @@ from mfvdm_fast.io.stack import open_stack
 from mfvdm_fast.io.star import StarFile, read_star, write_star
 from mfvdm_fast.io.star_table import StarTable
 
-from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, Outcome, write_small_star, write_stack
+from .cli_runs import BOX_SIZE, FAST, N_PARTICLES, Cli, Outcome, with_block, write_small_star, write_stack
 
 N_COLUMNS_AT, MODE_AT = 0, 12  # byte offsets in an MRC header
 
@@ -43,7 +43,7 @@ def optics(star: Path, **columns: list[str]) -> Path:
     table = content.blocks["optics"]
     for name, values in columns.items():
         table = table.with_column(name, values) if values else table.without([name])
-    write_star(star, content.with_block(table))
+    write_star(star, with_block(content, table))
     return star
 
 
@@ -60,7 +60,7 @@ def two_pixel_sizes(simulated: Path, folder: Path) -> Path:
     content = read_star(star)
     table = content.blocks["optics"].take(np.array([0, 0]))
     table = table.with_column("rlnOpticsGroup", ["1", "2"]).with_column("rlnImagePixelSize", ["4.0", "4.2"])
-    write_star(star, content.with_block(table))
+    write_star(star, with_block(content, table))
     return star
 
 
@@ -94,6 +94,11 @@ def no_defocus(simulated: Path, folder: Path) -> Path:
     return write_small_star(simulated / "particles.star", folder / "a.star", rlnDefocusU=[])
 
 
+def micrometres(simulated: Path, folder: Path) -> Path:
+    um = dict.fromkeys(("rlnDefocusU", "rlnDefocusV"), ["2.5"] * N_PARTICLES)
+    return write_small_star(simulated / "particles.star", folder / "a.star", **um)
+
+
 def few(simulated: Path, folder: Path) -> Path:
     return write_small_star(simulated / "particles.star", folder / "a.star", np.arange(8))
 
@@ -121,7 +126,14 @@ BAD: dict[str, tuple[Callable[[Path, Path], Path], list[str]]] = {
     "no defocus": (no_defocus, ["the CTF is incomplete, missing: _rlnDefocusU"]),
     "no particles": (no_particles, ["has no rows: there are no particles; was the selection empty?"]),
     "twice": (twice, ["the same image stands in more than one row (1 times): rows 4 and 8", "remove the duplicates"]),
-    "few": (few, ["a.star: the stack has 8 particles, but 8 neighbours are asked for each", "at most 7 neighbours"]),
+    "micrometres": (micrometres, ["a.star: the defocus (rlnDefocusU, rlnDefocusV;", "2.5 to 2.5", "is it in µm?"]),
+    "few": (
+        few,
+        [
+            "a.star: the stack has 8 particles, but 8 neighbours are asked for each",
+            "or fewer neighbours, at most 7 (n_neighbors, --n",
+        ],
+    ),
 }
 
 
@@ -135,7 +147,9 @@ def test_headers_and_tables_are_checked_before_anything_is_made(
     done = cli.denoise(source, "-o", tmp_path / "out")
     assert_refused(done, 3, *texts)
     assert sorted(tmp_path.iterdir()) == before
-    if name != "few":
+    if name == "micrometres":
+        assert texts[-1] in cli("info", source).out
+    elif name != "few":
         assert cli("info", source).errors == done.errors
 
 
@@ -313,7 +327,16 @@ def test_an_input_is_never_overwritten(cli: Cli, simulated: Path, tmp_path: Path
 
 def test_without_ctf_correction_an_incomplete_ctf_does_no_harm(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     star = no_voltage(simulated, tmp_path)
-    assert "run without CTF correction (--no-ctf)" in cli.denoise(star, "-o", tmp_path / "out").errors[0]
+    assert "run without CTF correction (ctf=False, --no-ctf)" in cli.denoise(star, "-o", tmp_path / "out").errors[0]
     assert cli.denoise(star, "-o", tmp_path / "out", "--no-ctf").code == 0
     particles = read_star(tmp_path / "out" / "denoised.star").blocks["particles"]
     assert "rlnDefocusU" in particles  # nothing was corrected: the next program may
+
+
+def test_odd_defocus_is_told(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    other = {"rlnDefocusU": ["-15000"] * N_PARTICLES, "rlnDefocusV": ["-15000"] * N_PARTICLES}
+    star = write_small_star(simulated / "particles.star", tmp_path / "a.star", **other)
+    done = cli.denoise(star, "-o", tmp_path / "out", "--method", "cwf")
+    assert "warning: a.star: 100% of the defocus values" in done.err
+    assert "100% of the defocus values" in cli("info", star).out
+    assert "defocus values" not in cli.denoise(star, "-o", tmp_path / "no", "--method", "cwf", "--no-ctf").err

@@ -23,7 +23,7 @@ from mfvdm_fast.metrics import evaluate_images, evaluate_neighbors
 from mfvdm_fast.params import preset
 from mfvdm_fast.records import NeighborTable
 
-from .cli_runs import FAST, N_PARTICLES, Cli, write_small_star, write_stack
+from .cli_runs import FAST, N_PARTICLES, Cli, with_block, write_small_star, write_stack
 from .conftest import shared_data
 
 # evaluate
@@ -171,7 +171,7 @@ def test_a_truth_or_a_table_without_a_mark_is_taken(cli: Cli, simulated: Path, d
     bare = shutil.copytree(denoised, tmp_path / "denoised")
     star = read_star(bare / "denoised.star")
     assert star.blocks["optics"].texts("mfvdmSimulation") == [str(np.load(simulated / "truth.npz")["simulation"])]
-    write_star(bare / "denoised.star", star.with_block(star.blocks["optics"].without(["mfvdmSimulation"])))
+    write_star(bare / "denoised.star", with_block(star, star.blocks["optics"].without(["mfvdmSimulation"])))
     assert cli("evaluate", bare, "--truth", simulated).code == 0
 
 
@@ -309,7 +309,7 @@ def test_info_of_other_stacks(cli: Cli, simulated: Path, tmp_path: Path) -> None
         ("small_real_stacks/relion31.star", 0, "the stack has 5 particles"),
         ("small_real_stacks/aspire_sample_relion31.star", 3, "there is no file 'sample.mrcs' (needed by 17 particles)"),
         ("metadata/relion31.6opticsgroups.star", 3, "particles must all have one pixel size"),
-        ("metadata/cryosparc_P12_J24_001_particles.cs", 3, "export the particles as STAR first"),
+        ("metadata/cryosparc_P12_J24_001_particles.cs", 3, "write a STAR file first, with csparc2star.py of"),
     ],
 )
 def test_real_files_say_what_is_wrong(name: str, code: int, text: str, cli: Cli, tmp_path: Path) -> None:

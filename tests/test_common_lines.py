@@ -30,7 +30,7 @@ def stack() -> SimulatedStack:
 
 
 def true_lines(rotations: FloatArray, i: int, j: int) -> tuple[float, float]:
-    """Angles of the line that views i and j share (SCIENCE.md section 0: x_volume = R x_image)."""
+    """Angles of the line that views i and j share (x_volume = R x_image)."""
     line = np.cross(rotations[i, :, 2], rotations[j, :, 2])
     (x, y, _), (z, w, _) = rotations[i].T @ line, rotations[j].T @ line
     return float(np.arctan2(y, x)), float(np.arctan2(w, z))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfvdm_fast.errors import ParameterError
+from mfvdm_fast.errors import InputError, ParameterError
 from mfvdm_fast.imaging.ctf import (
     check_ctf,
     check_pixel_size,
@@ -188,6 +188,7 @@ def test_phase_flip_makes_every_frequency_positive() -> None:
         ({"voltage_kv": 0.0}, "voltage_kv must be above 0 kV, got 0 for particle 1; 300 kV is 300"),
         ({"voltage_kv": 3e5}, "voltage_kv must be at most 10000 kV, got 300000 for particle 1; give it in kV"),
         ({"cs_mm": -0.1}, "cs_mm must be 0 or more, got -0.1 for particle 1; give the spherical aberration in mm"),
+        ({"cs_mm": 2.7e7}, "cs_mm must be at most 10 mm, got 2.7e\\+07 for particle 1; give it in mm, usually 2.7"),
         ({"amplitude_contrast": 1.5}, "amplitude_contrast must be between 0 and 1, got 1.5 for particle 1"),
         ({"amplitude_contrast": -0.1}, "amplitude_contrast must be between 0 and 1, got -0.1"),
         ({"defocus_v_angstrom": np.nan}, "defocus_v_angstrom must be a finite number, got nan for particle 1; correct"),
@@ -214,6 +215,8 @@ def test_other_refusals() -> None:
         check_ctf(replace(ctf, cs_mm=np.ones(1)))
     with pytest.raises(ParameterError, match="'defocus' is no CTF parameter; the parameters are voltage_kv"):
         make_ctf(1e4, defocus=2e4)
+    with pytest.raises(InputError, match=r"the defocus .* is 1\.5 to 1\.5, and must be in Å"):
+        make_ctf(1.5)
     with pytest.raises(ParameterError, match=r"images must have shape \(b, L, L\), got \(8, 9\)"):
         phase_flip_images(np.zeros((8, 9), np.float32), ctf, 3.0)
     with pytest.raises(ParameterError, match="ctf has 2 rows for 3 images; give one row per image"):

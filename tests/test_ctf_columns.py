@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfvdm_fast.errors import InputError, MfvdmWarning
-from mfvdm_fast.io.ctf_columns import read_ctf
+from mfvdm_fast.io.ctf_columns import read_ctf, read_phase_flipped
 from mfvdm_fast.io.particle_table import ParticleTable, find_particles, read_box_size, read_pixel_size
 from mfvdm_fast.io.star import StarFile, read_star
 from mfvdm_fast.io.star_parser import parse_star
@@ -220,6 +220,11 @@ def test_box_sizes_that_cannot_be(optics: Columns, message: str) -> None:
             {"rlnAmplitudeContrast": ["7", "0.1"]},
             r"row 2: _rlnAmplitudeContrast is 7, it must lie between 0 and 0\.9999",
         ),
+        ({"rlnSphericalAberration": ["2.7", "2e7"]}, r"row 1: _rlnSphericalAberration is 2e\+07, .* 0 and 10 \(mm\)"),
+        (
+            {"rlnSphericalAberration": ["-1", "0"]},
+            r"row 2: _rlnSphericalAberration is -1, it must lie between 0 and 10",
+        ),
         ({"rlnCtfDataAreCtfPremultiplied": ["0", "1"]}, r"images of optics group 3 are premultiplied by their CTF"),
     ],
 )
@@ -249,6 +254,16 @@ def test_ctf_values_that_cannot_be(change: Columns, message: str) -> None:
 def test_tables_that_do_not_fit(blocks: dict[str, Columns], message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_particles(StarFile("a.star", parse_star(star_text(blocks).encode(), "a.star")))
+
+
+def test_phase_flipped_images() -> None:
+    def flipped(*values: str) -> bool:
+        return read_phase_flipped(table(PARTICLES, {**OPTICS, "rlnCtfDataArePhaseFlipped": list(values)}))
+
+    assert not read_phase_flipped(table(PARTICLES, OPTICS))
+    assert (flipped("0", "0"), flipped("1", "1")) == (False, True)
+    with pytest.raises(InputError, match=r"images of optics group 3 are phase flipped and others are not .* apart, or"):
+        flipped("0", "1")
 
 
 def test_particles_go_before_other_tables_with_image_names() -> None:

@@ -276,9 +276,11 @@ def test_whole_multiplets_of_the_sphere() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_eigenvectors": 0}, r"n_eigenvectors must lie between 1 and the number of particles \(300\), got 0"),
-        ({"n_eigenvectors": 301}, r"n_eigenvectors must lie between 1 and the number of particles \(300\), got 301"),
-        ({"k": -1}, "the angular frequency k must not be negative, got -1"),
+        ({"n_eigenvectors": 0}, "n_eigenvectors must be a whole number of at least 1, got 0"),
+        ({"n_eigenvectors": 2.5}, "n_eigenvectors must be a whole number of at least 1, got 2.5"),
+        ({"n_eigenvectors": 301}, r"n_eigenvectors must be at most the number of particles \(300\), got 301"),
+        ({"k": -1}, "k must be a whole number of at least 0, got -1"),
+        ({"k": 1.0}, "k must be a whole number of at least 0, got 1.0"),
         ({"options": SolverOptions(method="lobpcg")}, "the eigensolver must be 'chebyshev' or 'eigsh', got 'lobpcg'"),
         (
             {"n_eigenvectors": 300, "options": SolverOptions(method="lobpcg")},

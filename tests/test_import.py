@@ -16,7 +16,6 @@ import mfvdm_fast
 ROOT = Path(mfvdm_fast.__file__).parents[1]
 
 PUBLIC_NAMES = [
-    "CtfParameters",
     "DenoiseParams",
     "DenoiseResult",
     "NeighborTable",
@@ -24,6 +23,7 @@ PUBLIC_NAMES = [
     "SimulationSettings",
     "SteerableCoefficients",
     "denoise",
+    "make_ctf",
     "open_stack",
     "preset",
     "simulate_stack",

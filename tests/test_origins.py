@@ -26,8 +26,8 @@ from mfvdm_fast.imaging.origins import (
     measure_ways,
     warn_if_misplaced,
 )
-from mfvdm_fast.io.centred_star import write_centred_star
 from mfvdm_fast.io.denoised_star import write_denoised_star
+from mfvdm_fast.io.observed_star import write_observed_star
 from mfvdm_fast.io.particle_table import find_particles
 from mfvdm_fast.io.stack import ParticleStack, open_stack
 from mfvdm_fast.io.star import read_star
@@ -187,8 +187,8 @@ def test_origins_found_are_written_beside_the_images_of_the_input(tmp_path: Path
     columns = {"rlnOriginX": ["-3", "0", "2"], "rlnOriginY": ["2", "0", "-1"]}
     stack = open_stack(blob_stack(tmp_path, columns, optics=optics))
     found = np.array([[3.25, -2.0], [0.0, 0.0], [-1.5, 1.0]])
-    write_centred_star(tmp_path / "centred.star", stack, found)
-    again = open_stack(tmp_path / "centred.star")
+    write_observed_star(tmp_path / "observed.star", stack, found)
+    again = open_stack(tmp_path / "observed.star")
     np.testing.assert_array_equal(again.known_shifts_px, found)
     np.testing.assert_array_equal(again.read(np.arange(3)), stack.read(np.arange(3)))
     assert stack.star is not None
@@ -202,16 +202,16 @@ def test_origins_found_are_written_beside_the_images_of_the_input(tmp_path: Path
 def test_origins_that_cannot_be_written(tmp_path: Path) -> None:
     stack = open_stack(blob_stack(tmp_path, {}))
     with pytest.raises(ParameterError, match=r"shifts_px must be finite numbers of shape \(3, 2\), x and y"):
-        write_centred_star(tmp_path / "c.star", stack, np.zeros((2, 2)))
-    with pytest.raises(ParameterError, match=r"has no table to write origins in; give one read from a STAR file"):
-        write_centred_star(tmp_path / "c.star", ParticleStack.from_array(np.zeros((3, 8, 8))), np.zeros((3, 2)))
+        write_observed_star(tmp_path / "c.star", stack, np.zeros((2, 2)))
+    with pytest.raises(ParameterError, match="the images of the stack are in no file, and no table can name them"):
+        write_observed_star(tmp_path / "c.star", ParticleStack.from_array(np.zeros((3, 8, 8))), np.zeros((3, 2)))
 
 
 def test_origins_in_angstrom_need_a_pixel_size(tmp_path: Path) -> None:
     path = blob_stack(tmp_path, {})
     path.write_text(path.read_text().replace("_rlnImagePixelSize", "_rlnOther"))
     with pytest.raises(ParameterError, match="the pixel size is not known, but origins are in Å; give one"):
-        write_centred_star(tmp_path / "c.star", open_stack(path), np.zeros((3, 2)))
+        write_observed_star(tmp_path / "c.star", open_stack(path), np.zeros((3, 2)))
 
 
 def test_without_shifts_the_origins_stay(tmp_path: Path) -> None:

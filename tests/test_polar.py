@@ -111,3 +111,10 @@ def test_odd_number_of_angles_is_refused(n_theta: int) -> None:
 def test_radii_beyond_nyquist_are_refused(radii: list[float]) -> None:
     with pytest.raises(ValueError, match=r"radii must lie in \[0, 0.5\] cycles/px, got .*; multiply 1/Å by the pixel"):
         PolarPlan(9, np.array(radii), 8)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (2, 9, 8), (2, 8, 8)])
+def test_images_that_do_not_fit_the_plan(shape: tuple[int, ...]) -> None:
+    plan = PolarPlan(9, np.array([0.1]), 8)
+    with pytest.raises(ValueError, match=r"images must have shape \(b, 9, 9\), got \("):
+        plan.transform(np.ones(shape, np.float32))

@@ -44,12 +44,20 @@ def test_the_command_line_examples_run(tmp_path: Path, monkeypatch: pytest.Monke
         assert main(words[1:]) == 0, words
     assert Path("out", "denoised.star").exists()
     assert Path("denoised", "contact_sheet.png").exists()
+    select, again = commands(blocks("sh")[2])
+    if shutil.which(select[0]) is None:
+        pytest.skip("RELION is not installed")
+    subprocess.run(select, check=True, capture_output=True)
+    assert main(again[1:]) == 0
+    assert Path("again", "observed.star").exists()
 
 
 def test_the_python_example_runs() -> None:
     names: dict[str, object] = {}
-    exec(compile(blocks("python")[0], str(README), "exec"), names)
-    assert getattr(names["images"], "shape", None) == (500, 33, 33)
+    for block in blocks("python"):  # the second goes on where the first ends
+        exec(compile(block, str(README), "exec"), names)
+    shapes = {name: getattr(names[name], "shape", None) for name in ("denoised", "rings", "angles", "vectors")}
+    assert shapes == {"denoised": (500, 33, 33), "rings": (500, 14, 32), "angles": (500, 10), "vectors": (500, 20)}
 
 
 def test_the_pictures_are_there() -> None:

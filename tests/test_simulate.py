@@ -10,11 +10,11 @@ import pytest
 
 from mfvdm_fast.errors import ParameterError
 from mfvdm_fast.records import ImageStack
-from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, in_plane_rotation, simulate_stack
+from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import check_volume, resize_volume, synthetic_particle
 
 from .reference.ctf import reference_ctf_2d
-from .reference.simulate import reference_image
+from .reference.simulate import in_plane_rotation, reference_image
 
 PIXEL_SIZE = 4.0
 CLEAN = SimulationSettings(snr=np.inf, ctf=False)

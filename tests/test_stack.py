@@ -106,13 +106,28 @@ def test_arrays_that_are_no_stack(rng: np.random.Generator) -> None:
         ParticleStack.from_array(np.zeros((2, 4, 4), complex))
     images = rng.normal(size=(2, 4, 4))
     ctf = CtfParameters(*(np.ones(2) for _ in range(9)))
-    with pytest.raises(ParameterError, match=r"pixel_size must be positive .* got 0"):
-        ParticleStack.from_array(images, pixel_size=0)
+    for size, got in (
+        (0, "0"),
+        ("4", "'4'"),
+        (np.ones(2), r"array\(\[1\., 1\.\]\)"),
+        (np.ones(1), r"array\(\[1\.\]\)"),
+    ):
+        with pytest.raises(ParameterError, match=f"pixel_size must be a finite number above 0, got {got}"):
+            ParticleStack.from_array(images, pixel_size=size)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="ctf must be CtfParameters, got dict: make them with make_ctf"):
+        ParticleStack.from_array(images, 1.0, {"defocus_u_angstrom": [1e4, 1e4]})  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="phase_flipped has no effect without a CTF, and there is none in the inp"):
+        ParticleStack.from_array(images, 1.0, phase_flipped=True)
+    masked = np.ma.masked_greater(images, images.flat[3:9].min())
+    with pytest.raises(InputError, match=rf"a masked array with {masked.mask.sum()} masked pixels, and masks are not"):
+        ParticleStack.from_array(masked)
+    np.testing.assert_array_equal(ParticleStack.from_array(np.ma.asarray(images)).read([0]), images[:1].astype("f4"))
     with pytest.raises(ParameterError, match="ctf has 1 entries for 2 images"):
         ParticleStack.from_array(images, pixel_size=1, ctf=ctf[:1])
     with pytest.raises(ParameterError, match="a ctf needs pixel_size"):
         ParticleStack.from_array(images, ctf=ctf)
     assert ParticleStack.from_array(images, 1.0, ctf).ctf is ctf
+    assert ParticleStack.from_array(images, 1.0, ctf, phase_flipped=True).phase_flipped
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
@@ -259,7 +274,7 @@ def test_table_and_stack_must_agree(tmp_path: Path) -> None:
     [
         ("a.tif", r"particles are read from \.star, \.mrcs, \.mrc files, this is '\.tif'$"),
         ("a", r"this is 'no suffix'$"),
-        ("a.cs", r"this is '\.cs'; export the particles as STAR first"),
+        ("a.cs", r"this is '\.cs'; of a cryoSPARC job write a STAR file first, with csparc2star\.py of"),
         ("a.mrcs", r"a\.mrcs: cannot be read"),
         ("a.star", r"a\.star: cannot be read"),
     ],

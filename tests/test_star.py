@@ -177,7 +177,7 @@ def test_written_form(tmp_path: Path) -> None:
     table = StarTable("particles").with_column("rlnImageName", ["1@a.mrcs", "2@a b.mrcs"]).with_column("x", ["1", "2"])
     general = StarTable("general", {"rlnPixelSize": np.array([b"1.34"])}, is_loop=False, comments=())
     empty = StarTable("none", {"y": np.empty(0, "S1")})
-    star = StarFile("a.star", {"particles": table}).with_block(general).with_block(empty)
+    star = StarFile("a.star", {"particles": table, "general": general, "none": empty})
     write_star(tmp_path / "a.star", star)
     assert (tmp_path / "a.star").read_text() == (
         "\n# version 30001\n\ndata_particles\n\nloop_\n_rlnImageName #1\n_x #2\n1@a.mrcs 1 \n'2@a b.mrcs' 2 \n\n"

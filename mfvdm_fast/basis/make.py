@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import check_choice
 from ..records import DiskSupport
 from .disk_harmonics import DiskHarmonics
 from .fourier_bessel import FourierBessel
@@ -14,9 +15,9 @@ BASES: dict[str, type[DiskHarmonics] | type[FourierBessel]] = {
 
 
 def make_basis(name: str, box_size: int, support: DiskSupport) -> SteerableBasis:
-    """The basis ``name`` ("disk_harmonics" or "fourier_bessel") for a box and the support of the particle.
+    """The basis ``name`` for a box and the support of the particle; ParameterError when there is none of that name.
 
     >>> make_basis("disk_harmonics", 33, DiskSupport(14.0, 0.25)).k_max > 0
     True
     """
-    return BASES[name](box_size, support.radius_px, support.bandlimit)
+    return BASES[check_choice("basis", name, tuple(BASES))](box_size, support.radius_px, support.bandlimit)

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..budget import Budget, predict
 from ..errors import InputError, OutputError
-from ..io.centred_star import write_centred_star
 from ..io.denoised_star import write_denoised_star
 from ..io.mrc import MrcStackWriter
+from ..io.observed_star import write_observed_star
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
 from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
 from ..io.stack import ParticleStack, open_stack
@@ -32,7 +32,7 @@ from .truth import Truth, open_truth
 
 FILES = {
     **OUTPUT_FILES,
-    "centred.star": "the input table with the origins found: rlnOriginX/YAngst centre the observed images",
+    "observed.star": "the table of the input images with their scores, and the origins where they were looked for",
     "initial_neighbors.npz": "the same of the first search (affinity is the correlation of two images)",
     "eigenvalues.json": "eigenvalues of the neighbour graph, by angular frequency",
     "contact_sheet.png": "some particles before and after",
@@ -87,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show memory, time and disk needed, write nothing")
     parser.add_argument("--project-dir", metavar="DIR", type=Path, help="folder where the paths in the STAR file start")
     parser.add_argument("--invert", action="store_true", help="the protein is black: multiply the images by -1")
+    parser.add_argument("--phase-flipped", action="store_true",
+        help="the signs of the CTF were taken out of the images (as rlnCtfDataArePhaseFlipped says)")  # fmt: skip
     parser.add_argument("--truth", metavar="DIR", type=Path, help="output of 'simulate', for the contact sheet")
     method = parser.add_argument_group("method")
     add = method.add_argument
@@ -134,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     params = preset(args.preset, **changes) if args.preset is not None else preset(**changes)
     threads = resolve_threads(args.threads)
     max_memory = None if args.max_memory is None else parse_memory(args.max_memory)
-    stack = open_stack(args.input, project_dir=args.project_dir, invert=args.invert, ctf=params.ctf)
+    how = {"invert": args.invert, "ctf": params.ctf, "phase_flipped": args.phase_flipped}
+    stack = open_stack(args.input, project_dir=args.project_dir, **how)
     refuse_overwriting_input(stack, args.output)
     check_input(args.input, stack, params)
     truth = None if args.truth is None else open_truth(args.truth).of_input(stack)
@@ -183,6 +186,7 @@ def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
         files = [name for name in FILES if out.path(name).exists()]
     lines = describe(job, numbers, progress.seconds)
     lines += [f"written to {job.output}:", *(f"  {name:<22} {FILES[name]}" for name in files)]
+    lines += _start_lines(job, files)
     if shown_warnings:
         lines += ["warnings:", *(f"  {text}" for text in shown_warnings)]
     return lines
@@ -220,8 +224,9 @@ def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
         result.score,
         result.junk,
     )
-    if result.params.centre and result.shifts_px is not None and job.stack.star is not None:
-        write_centred_star(out.path("centred.star"), job.stack, result.shifts_px)
+    shifts = result.shifts_px if result.params.centre and job.stack.star is not None else None
+    if shifts is not None or result.score is not None:
+        write_observed_star(out.path("observed.star"), job.stack, shifts, result.score, result.junk)
     if result.neighbors is not None:
         _write_table(out.path("neighbors.npz"), result.neighbors)
     if result.initial_neighbors is not None and result.initial_neighbors is not result.neighbors:
@@ -235,9 +240,27 @@ def _write_table(path: Path, table: NeighborTable) -> None:
     write_neighbors(path, table.indices, table.angles, table.mirrored, table.scores)
 
 
+def _project_folder(job: Job) -> Path | None:
+    """Where the names of the images start: the project folder given, else where those of the input start."""
+    return job.stack.names_folder if job.project_dir is None else job.project_dir.absolute()
+
+
 def _name_for_star(job: Job) -> str:
-    """What the STAR file calls the stack: from the project folder if given, else from the STAR file's own folder."""
-    name = "denoised.mrcs"
-    if job.project_dir is not None and job.output.resolve().is_relative_to(job.project_dir.resolve()):
-        return str(job.output.resolve().relative_to(job.project_dir.resolve()) / name)
-    return name
+    """What denoised.star calls the stack: from the project folder where it lies in that, else from its own folder."""
+    folder, output = _project_folder(job), job.output.resolve()
+    if folder is not None and output.is_relative_to(folder.resolve()):
+        return str(output.relative_to(folder.resolve()) / "denoised.mrcs")
+    return "denoised.mrcs"
+
+
+def _start_lines(job: Job, files: list[str]) -> list[str]:
+    """From which folder the names of the images count in the STAR files, which is where RELION finds them."""
+    project, own = _project_folder(job), job.output.absolute()
+    starts = {"denoised.star": project if project and _name_for_star(job) != "denoised.mrcs" else own}
+    if "observed.star" in files and job.stack.names_folder is not None:
+        starts["observed.star"] = job.stack.names_folder
+    names = {folder: [name for name in starts if starts[name] == folder] for folder in starts.values()}
+    return [
+        f"image names in {' and '.join(stars)} count from {folder}: start RELION there"
+        for folder, stars in names.items()
+    ]

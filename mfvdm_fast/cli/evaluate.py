@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, counted
-from ..io.particle_table import find_particles
+from ..io.particle_table import JUNK_COLUMN, SCORE_COLUMN, find_particles
 from ..io.stack import ParticleStack, open_stack
 from ..metrics import ImageScores, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
 from ..records import BoolArray, FloatArray, Images, NeighborTable
@@ -20,7 +20,6 @@ from .arguments import row_chunks
 from .truth import Truth, open_truth
 
 _TABLES = {"initial": "initial_neighbors.npz", "final": "neighbors.npz"}
-_SCORE, _FLAG = "rlnLogLikeliContribution", "mfvdmJunk"
 _CLOSE_VIEW_DEG, _CLOSE_ANGLE_DEG = 10.0, 5.0
 
 
@@ -100,9 +99,9 @@ def _junk_scores(denoised: ParticleStack, truth: Truth) -> dict[str, float] | No
     """How well the score tells junk from particles; None where there is no junk or no score."""
     table = None if denoised.star is None else find_particles(denoised.star).particles
     junk = truth.junk[truth.rows]
-    if table is None or not junk.any() or any(name not in table for name in (_SCORE, _FLAG)):
+    if table is None or not junk.any() or any(name not in table for name in (SCORE_COLUMN, JUNK_COLUMN)):
         return None
-    score, flagged = table.floats(_SCORE), table.floats(_FLAG) > 0
+    score, flagged = table.floats(SCORE_COLUMN), table.floats(JUNK_COLUMN) > 0
     hits = int((flagged & junk).sum())
     return {
         "area_under_roc": area_under_roc(score, junk),

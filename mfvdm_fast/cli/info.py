@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import doubt_about_defocus
 from ..errors import InputError, MfvdmError, counted
 from ..io.mrc import MODE_DTYPES, read_header
 from ..io.stack import ParticleStack, open_stack
@@ -53,6 +54,8 @@ def describe_stack(stack: ParticleStack) -> Iterator[tuple[str, str]]:
         yield "CTF", f"none ({why}); nothing to correct"
     else:
         yield from _describe_ctf(stack.ctf)
+        if stack.phase_flipped:
+            yield "phases", "flipped (rlnCtfDataArePhaseFlipped), which is allowed for"
     try:
         yield "contrast", _contrast(stack)
     except InputError as error:
@@ -74,8 +77,11 @@ def _describe_ctf(ctf: CtfParameters) -> Iterator[tuple[str, str]]:
     if ctf.bfactor_angstrom2.any():
         text += f", B-factor {_range(ctf.bfactor_angstrom2)} Å²"
     yield "microscope", text
-    if min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
-        yield "note", "there is negative defocus: underfocus must be positive"
+    doubt = doubt_about_defocus(ctf)
+    if not doubt and min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
+        doubt = "there is negative defocus: underfocus must be positive"
+    if doubt:
+        yield "note", doubt
 
 
 def _range(values: FloatArray) -> str:

@@ -110,7 +110,10 @@ def _parse(arguments: list[str], options: dict[str, str]) -> argparse.Namespace:
             for action in command._actions:  # --refine and --no-refine set one parameter: the one that was typed
                 names = action.option_strings
                 options.update({action.dest: next((o for o in names if o in words), names[-1])} if names else {})
-    return parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:  # of the subcommand, whose help says what there is
+        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def _add_verbose(parser: argparse.ArgumentParser, default: object) -> None:

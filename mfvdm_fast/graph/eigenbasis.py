@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from ..checks import check_whole
 from ..errors import ParameterError, SolverError
 from ..records import Coefficients, Eigenbasis, FrequencyGraph, IndexArray
 from ..threads import resolve_threads, use_threads
@@ -81,7 +82,7 @@ def solve_eigenbasis(
     Raises
     ------
     ParameterError
-        When m is not between 1 and the number of particles, or k is negative.
+        When m is no whole number between 1 and the number of particles, or k none of at least 0.
     SolverError
         When the residuals stay above ten times the tolerance, or ARPACK fails.
 
@@ -99,17 +100,13 @@ def solve_eigenbasis(
     """
     options = options or SolverOptions()
     n = graph.n_particles
-    if not 1 <= n_eigenvectors <= n:
-        raise ParameterError(
-            f"n_eigenvectors must lie between 1 and the number of particles ({n}), got {n_eigenvectors}"
-        )
-    if k < 0:
-        raise ParameterError(f"the angular frequency k must not be negative, got {k}")
+    k, m = check_whole("k", k, 0), check_whole("n_eigenvectors", n_eigenvectors)
+    if m > n:
+        raise ParameterError(f"n_eigenvectors must be at most the number of particles ({n}), got {m}")
     if options.method not in ("chebyshev", "eigsh"):
         raise ParameterError(f"the eigensolver must be 'chebyshev' or 'eigsh', got {options.method!r}")
-    if options.method == "eigsh" or 4 * n_eigenvectors >= (n if k == 0 else 2 * n):
-        return solve_with_arpack(graph, k, n_eigenvectors, options.noise_margin, seed)
-    m = n_eigenvectors
+    if options.method == "eigsh" or 4 * m >= (n if k == 0 else 2 * n):
+        return solve_with_arpack(graph, k, m, options.noise_margin, seed)
     if options.noise_margin and neighbor is not None and neighbor.k and k:
         m = min(m, neighbor.n_eigenvectors + neighbor.n_eigenvectors // 20 + 5)
     with use_threads(min(resolve_threads(threads), 1 + n // PARTICLES_PER_THREAD)) as count:

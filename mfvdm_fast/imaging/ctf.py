@@ -14,6 +14,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_defocus
 from ..errors import ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray
 from ..threads import map_in_order, resolve_threads
@@ -48,7 +49,8 @@ def make_ctf(
 ) -> CtfParameters:
     """CTF parameters of n particles from numbers or (n,) arrays; V defaults to U, angles are radians.
 
-    ``rest`` takes ``phase_shift`` (radians, 0), ``bfactor_angstrom2`` (0) and ``scale`` (1).
+    ``rest`` takes ``phase_shift`` (radians, 0), ``bfactor_angstrom2`` (0) and ``scale`` (1). Raises ParameterError
+    naming the first particle whose values cannot be right, InputError for defocus that is not in Å.
 
     >>> len(make_ctf([10000.0, 12000.0], voltage_kv=200.0))
     2
@@ -70,6 +72,7 @@ def make_ctf(
     columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (values | rest).values()))
     ctf = CtfParameters(**{name: np.array(column) for name, column in zip(values, columns, strict=True)})
     check_ctf(ctf)
+    check_defocus(ctf)
     return ctf
 
 
@@ -79,6 +82,7 @@ def check_ctf(ctf: CtfParameters) -> None:
         ("voltage_kv", "above 0 kV", lambda v: v > 0, "300 kV is 300, not 300000"),
         ("voltage_kv", "at most 10000 kV", lambda v: v <= 1e4, "give it in kV, not in volts"),
         ("cs_mm", "0 or more", lambda v: v >= 0, "give the spherical aberration in mm"),
+        ("cs_mm", "at most 10 mm", lambda v: v <= 10, "give it in mm, usually 2.7, not in Å"),
         ("amplitude_contrast", "between 0 and 1", lambda v: (v >= 0) & (v <= 1), "usually 0.07 to 0.1 in ice"),
     )
     for field in fields(ctf):

@@ -60,14 +60,14 @@ def read_ctf(table: ParticleTable) -> CtfParameters | None:
     if missing:
         raise InputError(
             f"{table.particles.label}: the CTF is incomplete, missing: {', '.join(missing)}; add these columns, or "
-            "run without CTF correction (--no-ctf)"
+            "run without CTF correction (ctf=False, --no-ctf)"
         )
     _refuse_premultiplied(table)
     _warn_aberrations(table)
     defocus_u = _column(table, "rlnDefocusU", 0.0)
     return CtfParameters(
         voltage_kv=_ranged(table, "rlnVoltage", 1.0, 10_000.0, "kV"),
-        cs_mm=_column(table, "rlnSphericalAberration", 0.0),
+        cs_mm=_ranged(table, "rlnSphericalAberration", 0.0, 10.0, "mm"),
         amplitude_contrast=_ranged(table, "rlnAmplitudeContrast", 0.0, 0.9999, "as a fraction"),
         defocus_u_angstrom=defocus_u,
         defocus_v_angstrom=_column(table, "rlnDefocusV", defocus_u),
@@ -76,6 +76,20 @@ def read_ctf(table: ParticleTable) -> CtfParameters | None:
         bfactor_angstrom2=_column(table, "rlnCtfBfactor", 0.0),
         scale=_column(table, "rlnCtfScalefactor", 1.0),
     )
+
+
+def read_phase_flipped(table: ParticleTable) -> bool:
+    """Whether the images are phase flipped (``rlnCtfDataArePhaseFlipped``); InputError when only some are."""
+    flags = table.floats("rlnCtfDataArePhaseFlipped")
+    if flags is None or not flags.any():
+        return False
+    if not flags.all():
+        groups = ", ".join(map(str, np.unique(table.optics_group[flags != 0])))
+        raise InputError(
+            f"{table.particles.label}: the images of optics group {groups} are phase flipped and others are not "
+            "(_rlnCtfDataArePhaseFlipped); denoise them apart, or extract them again without flipping"
+        )
+    return True
 
 
 def _column(table: ParticleTable, name: str, default: float | FloatArray) -> FloatArray:

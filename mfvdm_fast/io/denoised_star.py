@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import MfvdmWarning, ParameterError
 from .ctf_columns import IMAGE_COLUMNS, MICROSCOPE_COLUMNS
-from .particle_table import ORIGIN_COLUMNS, ParticleTable, find_particles
+from .particle_table import ORIGIN_COLUMNS, ParticleTable, find_particles, with_scores
 from .stack import ParticleStack
 from .star import StarFile, write_star
 from .star_table import VERSION_LINE, StarTable
@@ -40,8 +40,8 @@ def write_denoised_star(
     so that no program corrects them again. With ``shifts_px`` (n, 2), the (x, y) from the pixel L // 2 at which the
     centre of each particle stood in the input and from which it was moved to the centre of the denoised image,
     ``rlnOriginXAngst`` and ``rlnOriginYAngst`` are 0, and ``mfvdmSourceOriginXAngst``, ``mfvdmSourceOriginYAngst`` are
-    the origins, in RELION's sense and sign, that centre the image of the input. ``score`` (n,) goes to
-    ``rlnLogLikeliContribution``, ``junk`` (n,) as 1 or 0 to ``mfvdmJunk``. A RELION 3.0 table is brought into the 3.1
+    the origins, in RELION's sense and sign, that centre the image of the input. ``score`` and ``junk`` (n,) are written
+    as :func:`~.particle_table.with_scores` does. A RELION 3.0 table is brought into the 3.1
     form: optics groups from voltage, spherical aberration and amplitude contrast, origins in Å. Without an input table
     a minimal one is written. An unknown pixel size is written as 1 Å with a MfvdmWarning. Raises OutputError when the
     file cannot be written, ParameterError for shifts that do not fit the stack.
@@ -66,7 +66,7 @@ def write_denoised_star(
     if stack.star is None:
         others: dict[str, StarTable] = {}
         particles = StarTable("particles").with_column("rlnImageName", names)
-        optics, group = _new_optics(particles)
+        optics, group = new_optics(particles)
         particles = particles.with_column("rlnOpticsGroup", group)
     else:
         table = find_particles(stack.star)
@@ -79,15 +79,11 @@ def write_denoised_star(
             optics = _with_microscope(table, table.optics)
     if shifts_px is not None:
         particles = _with_origins(particles, shifts_px, pixel_size or 1.0)
-    if score is not None:
-        values = np.asarray(score, np.float64).tolist()
-        particles = particles.with_column("rlnLogLikeliContribution", map(repr, values))
-    if junk is not None:
-        particles = particles.with_column("mfvdmJunk", ["1" if flag else "0" for flag in np.asarray(junk, bool)])
-    optics = _finish_optics(optics, stack.box_size, pixel_size or 1.0)
+    particles = with_scores(particles, score, junk)
+    optics = finish_optics(optics, stack.box_size, pixel_size or 1.0)
     if ctf_corrected:
-        particles = particles.without(IMAGE_COLUMNS)
-        optics = optics.without([*IMAGE_COLUMNS, "rlnCtfDataAreCtfPremultiplied"])
+        gone = [*IMAGE_COLUMNS, "rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"]
+        particles, optics = particles.without(gone), optics.without(gone)
     blocks = {"optics": _versioned(optics), "particles": _versioned(replace(particles, name="particles")), **others}
     write_star(path, StarFile(str(Path(path)), blocks))
 
@@ -116,7 +112,7 @@ def _keep_source_names(particles: StarTable) -> StarTable:
     )
 
 
-def _new_optics(particles: StarTable) -> tuple[StarTable, list[str]]:
+def new_optics(particles: StarTable) -> tuple[StarTable, list[str]]:
     """An optics table with a row for each combination of the microscope's columns, and the group of each particle."""
     present = [name for name in MICROSCOPE_COLUMNS if name in particles]
     keys = list(zip(*(particles.texts(name) for name in present), strict=True)) if present else [()] * len(particles)
@@ -141,7 +137,7 @@ def _fill_unknown(optics: StarTable) -> StarTable:
 
 def _upgrade(particles: StarTable, pixel_size: float | None) -> tuple[StarTable, StarTable]:
     """The 3.1 form of a 3.0 table: its optics, and its particles with groups and origins in Å."""
-    optics, group = _new_optics(particles)
+    optics, group = new_optics(particles)
     particles = particles.without(MICROSCOPE_COLUMNS).with_column("rlnOpticsGroup", group)
     for name in ORIGIN_COLUMNS:
         if pixel_size is not None and name in particles and f"{name}Angst" not in particles:
@@ -161,13 +157,13 @@ def _with_microscope(table: ParticleTable, optics: StarTable) -> StarTable:
     return _fill_unknown(optics)
 
 
-def _finish_optics(optics: StarTable, box_size: int, pixel_size: float) -> StarTable:
-    """What RELION needs of every optics table, and a name of its own for each group."""
+def finish_optics(optics: StarTable, box_size: int, pixel_size: float, suffix: str = SUFFIX) -> StarTable:
+    """What RELION needs of every optics table, and a name for each group with ``suffix`` behind it."""
     if "rlnOpticsGroupName" in optics:
         names = optics.texts("rlnOpticsGroupName")
     else:
         names = [f"opticsGroup{group}" for group in optics.texts("rlnOpticsGroup")]
-    optics = optics.with_column("rlnOpticsGroupName", [name + SUFFIX for name in names])
+    optics = optics.with_column("rlnOpticsGroupName", [name + suffix for name in names])
     needed = {
         "rlnImagePixelSize": repr(float(pixel_size)),
         "rlnImageSize": str(box_size),

@@ -30,10 +30,11 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
     """Find the file of every image of a table.
 
     A relative path is taken from ``project_dir`` if given, else from the current folder (where RELION is started), else
-    from the STAR file's own folder and up to three folders above it: the first place where the file exists. A bare file
-    name, without a folder, is looked for beside the STAR file before the current folder: it says that they belong
-    together, and a stack of that name that happens to lie in the current folder would be the wrong one. Raises
-    InputError for names that are not NUMBER@PATH with a number of at least 1, and for files that are nowhere.
+    from the STAR file's own folder and up to three folders above it: the first place where the file exists. A name
+    whose folder, if it has one, is the end of the STAR file's own is looked for beside the STAR file before the current
+    folder: it says that they belong together, and a stack of that name that happens to lie below the current folder
+    would be the wrong one. Raises InputError for names that are not NUMBER@PATH with a number of at least 1, and for
+    files that are nowhere.
     """
     names: dict[str, int] = {}
     first_rows: list[int] = []
@@ -55,13 +56,13 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
         raise InputError(
             f"{table.label}: row {below[0] + 1}: image number 0 in _rlnImageName; numbers start at 1: correct the name"
         )
-    places = _places(star_path, project_dir, bare=False)
-    beside = _places(star_path, project_dir, bare=True)
+    own = star_path.absolute().parent
     # The same file may be named in several ways.
     files: dict[str, tuple[int, Path]] = {}
     place_of = np.empty(len(names), np.int64)
     for k, name in enumerate(names):
-        path = _find(name, places if os.path.dirname(name) else beside)
+        places = _places(name, own, project_dir)
+        path = _find(name, places)
         if path is None:
             where = f"{table.label}: row {first_rows[k] + 1}"
             _refuse_missing(name, places, where, int((file_of == k).sum()))
@@ -69,11 +70,23 @@ def resolve_image_names(table: StarTable, star_path: Path, project_dir: Path | N
     return ImageNames(tuple(path for _, path in files.values()), place_of[file_of], index)
 
 
-def _places(star_path: Path, project_dir: Path | None, *, bare: bool) -> list[Path]:
-    own = star_path.absolute().parent
-    first = [own, Path()] if bare else [Path(), own]
-    # Absolute, so that a change of folder during the run does no harm; each place once.
-    places = [*([] if project_dir is None else [project_dir]), *first, *list(own.parents)[:_PARENTS]]
+def folder_of_names(table: StarTable, first_file: Path) -> Path | None:
+    """The folder from which the name of the first image counts, whose file is known; None when it is absolute.
+
+    >>> table = StarTable("particles").with_column("rlnImageName", ["1@Extract/job005/a.mrcs"])
+    >>> print(folder_of_names(table, Path("/data/Extract/job005/a.mrcs")))
+    /data
+    """
+    name = table.take(slice(1)).texts("rlnImageName")[0].partition("@")[2]
+    return None if os.path.isabs(name) else first_file.parents[len(Path(name).parts) - 1]
+
+
+def _places(name: str, own: Path, project_dir: Path | None) -> list[Path]:
+    """Where a name in a STAR file of the folder ``own`` may start; absolute, so that changes of folder do no harm."""
+    folder = tuple(filter(None, os.path.dirname(name).split("/")))  # "." stays: who writes ./ means the current folder
+    start = len(own.parts) - len(folder)
+    beside = [Path(*own.parts[:start])] if start > 0 and own.parts[start:] == folder else []
+    places = [*([] if project_dir is None else [project_dir]), *beside, Path(), own, *list(own.parents)[:_PARENTS]]
     return list(dict.fromkeys(place.absolute() for place in places))
 
 

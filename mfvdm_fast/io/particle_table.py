@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import InputError, counted
 from ..records import FloatArray, IndexArray, OriginColumns
@@ -14,6 +15,12 @@ from .star_table import StarTable
 # Groups may write the same size with different digits.
 _SAME_SIZE = 1e-4
 ORIGIN_COLUMNS = ("rlnOriginX", "rlnOriginY")  # in px; in Å with Angst behind the name
+# RELION selects by columns that it knows, so the score is written in one.
+SCORE_COLUMN, SOURCE_SCORE_COLUMN, JUNK_COLUMN = (
+    "rlnLogLikeliContribution",
+    "mfvdmSourceLogLikeliContribution",
+    "mfvdmJunk",
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,24 @@ def read_shifts(table: ParticleTable, pixel_size: float | None) -> FloatArray | 
             f"{table.particles.label}: {found[0]} is in Å, and the pixel size is not known; add _rlnImagePixelSize"
         )
     return 0.0 - origins / scale  # no -0
+
+
+def with_scores(particles: StarTable, score: ArrayLike | None, junk: ArrayLike | None) -> StarTable:
+    """A copy with ``score`` (n,) in ``rlnLogLikeliContribution`` and ``junk`` (n,), 1 or 0, in ``mfvdmJunk``.
+
+    What stands in the column of the score already goes to ``mfvdmSourceLogLikeliContribution``.
+
+    >>> table = with_scores(StarTable("a").with_column("rlnLogLikeliContribution", ["7"]), [0.5], [False])
+    >>> {name: table.texts(name) for name in table.columns}
+    {'rlnLogLikeliContribution': ['0.5'], 'mfvdmSourceLogLikeliContribution': ['7'], 'mfvdmJunk': ['0']}
+    """
+    if score is not None:
+        if SCORE_COLUMN in particles:
+            particles = particles.with_column(SOURCE_SCORE_COLUMN, particles.cells(SCORE_COLUMN))
+        particles = particles.with_column(SCORE_COLUMN, map(repr, np.asarray(score, np.float64).tolist()))
+    if junk is not None:
+        particles = particles.with_column(JUNK_COLUMN, ["1" if flag else "0" for flag in np.asarray(junk, bool)])
+    return particles
 
 
 def _one_size(table: ParticleTable, sizes: FloatArray, rule: str, what: str, unit: str) -> float:

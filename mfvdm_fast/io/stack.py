@@ -11,16 +11,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_positive
 from ..errors import InputError, MfvdmWarning, ParameterError, counted
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
-from .ctf_columns import read_ctf
-from .image_names import ImageNames, refuse_duplicates, resolve_image_names
+from .ctf_columns import read_ctf, read_phase_flipped
+from .image_names import ImageNames, folder_of_names, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
 from .mrc import MrcHeader, read_header
 from .particle_table import find_particles, origin_columns, read_box_size, read_pixel_size, read_shifts
 from .star import StarFile, read_star
 
 _SUFFIXES = ".star, .mrcs, .mrc"
+_CRYOSPARC = (
+    "; of a cryoSPARC job write a STAR file first, with csparc2star.py of the package pyem (csparc2star.py "
+    "particles.cs passthrough_particles.cs particles.star), and give the cryoSPARC project folder with --project-dir"
+)
 _NAMED = 5  # how many bad images a message names
 
 
@@ -29,7 +34,8 @@ class ParticleStack:
 
     ``n_particles``, ``box_size`` (px), ``pixel_size`` (Å/px or None), ``ctf`` (CtfParameters or None), ``optics_group``
     (n,) int64, ``known_shifts_px`` (n, 2) float64 or None: (x, y) of each particle's centre from the pixel L // 2, as
-    the input says; the images come as they are in the files, not centred. ``origin_columns`` (where it says so),
+    the input says; the images come as they are in the files, not centred. ``origin_columns`` (where it says so).
+    ``phase_flipped``: whether the signs of the CTF were taken out of them before, so that their CTF is its modulus.
     ``star`` (the StarFile or None), ``paths`` (every file read). Pixels are checked as they are read: NaN, infinity and
     constant images raise InputError naming them.
 
@@ -61,30 +67,47 @@ class ParticleStack:
         self.optics_group = np.ones(len(self._order), np.int64) if optics_group is None else optics_group
         self.known_shifts_px = known_shifts_px
         self.origin_columns = origin_columns or OriginColumns(pixel_size=pixel_size)
+        self.phase_flipped = False
         self.star = star
         self.paths = paths
 
     @classmethod
     def from_array(
-        cls, images: ArrayLike, pixel_size: float | None = None, ctf: CtfParameters | None = None
+        cls,
+        images: ArrayLike,
+        pixel_size: float | None = None,
+        ctf: CtfParameters | None = None,
+        *,
+        phase_flipped: bool = False,
     ) -> ParticleStack:
         """A stack over an array (n, L, L) of any real dtype (read-only and memory-mapped arrays too); not copied.
 
-        Raises InputError for another shape or dtype, ParameterError for a pixel size that is not positive, a CTF of
-        another length, or a CTF without a pixel size.
+        ``phase_flipped``: the signs of the CTF were taken out of the images. Raises InputError for another shape or
+        dtype and for masked pixels, ParameterError for a pixel size that is not a positive number, a CTF that is no
+        CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF.
         """
         array = np.asanyarray(images)
+        if np.ma.is_masked(array):
+            raise InputError(
+                f"images is a masked array with {np.ma.count_masked(array)} masked pixels, and masks are not used: "
+                "fill them (images.filled), or leave these images out"
+            )
+        array = np.ma.getdata(array)
         if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
             raise InputError(f"images must have shape (n, L, L) with n and L at least 1, got {array.shape}")
         if array.dtype.kind not in "iuf":
             raise InputError(f"images must be real numbers, got dtype {array.dtype}; convert them first")
-        if pixel_size is not None and not (np.isfinite(pixel_size) and pixel_size > 0):
-            raise ParameterError(f"pixel_size must be positive (Å/px), or None when unknown, got {pixel_size}")
+        if pixel_size is not None:
+            pixel_size = check_positive("pixel_size", pixel_size)
+        if ctf is not None and not isinstance(ctf, CtfParameters):
+            raise ParameterError(f"ctf must be CtfParameters, got {type(ctf).__name__}: make them with make_ctf")
         if ctf is not None and len(ctf) != len(array):
             raise ParameterError(f"ctf has {len(ctf)} entries for {len(array)} images; give one for each image")
         if ctf is not None and pixel_size is None:
             raise ParameterError("a ctf needs pixel_size (Å/px), got None; give it, or leave the ctf out")
-        return cls(ArraySource(array), pixel_size=pixel_size, ctf=ctf)
+        stack = cls(ArraySource(array), pixel_size=pixel_size, ctf=ctf)
+        stack.set_phase_flipped(phase_flipped)
+        return stack
 
     @property
     def n_particles(self) -> int:
@@ -94,6 +117,11 @@ class ParticleStack:
     def box_size(self) -> int:
         """L in pixels."""
         return self._source.box_size
+
+    @property
+    def names_folder(self) -> Path | None:
+        """Folder from which the image names of the STAR file count; None without one, and for absolute names."""
+        return None if self.star is None else folder_of_names(find_particles(self.star).particles, self.paths[1])
 
     def chunks(self, max_images: int) -> Iterator[tuple[IndexArray, Images]]:
         """Yield (rows, images (b, L, L) float32) in the order of the files; every particle once, b <= max_images."""
@@ -121,6 +149,15 @@ class ParticleStack:
             self._source.update(digest)
             self._digest = digest.hexdigest()
         return self._digest
+
+    def set_phase_flipped(self, flipped: bool) -> None:
+        """Say that the images are phase flipped, besides what is known; ParameterError when there is no CTF."""
+        if flipped and self.ctf is None:
+            raise ParameterError(
+                "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
+                "leave it out"
+            )
+        self.phase_flipped |= flipped
 
     def _load(self, rows: IndexArray) -> Images:
         images = np.empty((len(rows), self.box_size, self.box_size), np.float32)
@@ -163,25 +200,35 @@ def open_stack(
     project_dir: str | os.PathLike[str] | None = None,
     invert: bool = False,
     ctf: bool = True,
+    phase_flipped: bool = False,
 ) -> ParticleStack:
     """Open a ``.star`` file of particles, or a ``.mrcs``/``.mrc`` stack alone (then without CTF).
 
     ``project_dir`` is where the paths in a STAR file start (see :func:`~.image_names.resolve_image_names`);
-    ``invert=True`` multiplies the images by -1; ``ctf=False`` leaves the CTF columns unread, whatever is in them. Only
-    headers and the table are read here. Raises InputError for whatever is wrong with them: missing or truncated files,
-    modes, boxes that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel
-    sizes, an incomplete CTF.
+    ``invert=True`` multiplies the images by -1; ``ctf=False`` leaves the CTF columns unread, whatever is in them;
+    ``phase_flipped=True`` says that the images are, where ``rlnCtfDataArePhaseFlipped`` does not. Only headers and the
+    table are read here. Raises InputError for whatever is wrong with them: missing or truncated files, modes, boxes
+    that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel sizes, an
+    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF.
     """
+    stack = _open(path, project_dir, invert, ctf)
+    stack.set_phase_flipped(phase_flipped)
+    return stack
+
+
+def _open(
+    path: str | os.PathLike[str], project_dir: str | os.PathLike[str] | None, invert: bool, with_ctf: bool
+) -> ParticleStack:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
-        hint = "; export the particles as STAR first" if suffix == ".cs" else ""
+        hint = _CRYOSPARC if suffix == ".cs" else ""
         raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {suffix or 'no suffix'!r}{hint}")
     if project_dir is not None and not Path(project_dir).is_dir():
         raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
-        return _open_star(path, None if project_dir is None else Path(project_dir), invert, with_ctf=ctf)
+        return _open_star(path, None if project_dir is None else Path(project_dir), invert, with_ctf)
     header = read_header(path)
     if header.is_volume:
         warnings.warn(
@@ -209,7 +256,7 @@ def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: boo
     pixel_size = headers[0].pixel_size if pixel_size is None else pixel_size
     shifts = read_shifts(table, pixel_size)
     _check_shifts(shifts, headers[0].nx, table.particles.label)
-    return ParticleStack(
+    stack = ParticleStack(
         FileSource(headers, names.file_of, names.index),
         pixel_size=pixel_size,
         ctf=ctf,
@@ -220,6 +267,8 @@ def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: boo
         paths=(path, *names.files),
         invert=invert,
     )
+    stack.phase_flipped = with_ctf and read_phase_flipped(table)
+    return stack
 
 
 def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
@@ -26,10 +26,6 @@ class StarFile:
 
     path: str
     blocks: Mapping[str, StarTable]
-
-    def with_block(self, table: StarTable) -> StarFile:
-        """A copy with a block replaced, or added at the end."""
-        return replace(self, blocks={**self.blocks, table.name: table})
 
 
 def read_star(path: str | os.PathLike[str]) -> StarFile:

@@ -1,7 +1,7 @@
 """The most similar partners of every particle over all pairs, plain and mirrored, up to rotation; none is guessed.
 
 C_k(i, j) = sum_q b_i,kq conj(b_j,kq) (plain) or sum_q b_i,kq b_j,kq (mirrored). The score of a pair is the maximum of
-s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] over a fixed grid of angles (SCIENCE.md section 3). Each unordered pair
+s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] over a fixed grid of angles (``neighbors.search``). Each unordered pair
 is met once and serves both of its rows, 2 x 16 pairs at a time. Nothing is pruned: at low signal-to-noise ratios bounds
 of s hardly drop a pair, and arithmetic without branches is faster than the bounds are.
 """

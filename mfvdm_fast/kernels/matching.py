@@ -1,7 +1,7 @@
 """The K best templates of every observed particle, plain and mirrored, up to rotation; all of them are compared.
 
 C_k(i, j) = sum_q a_i,kq conj(b_j,kq) (plain) or sum_q a_i,kq b_j,kq (mirrored), a the observed features, b those of the
-templates. The score is the maximum of s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] (SCIENCE.md section 3): on a grid
+templates. The score is the maximum of s(alpha) = Re[C_0 + 2 sum_k C_k exp(i k alpha)] (``neighbors.match``): on a grid
 of angles, for 2 x 16 pairs at a time.
 
 Nothing is pruned: at low signal-to-noise ratios bounds of s drop few of the pairs, and those that are left would be met

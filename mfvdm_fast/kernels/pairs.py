@@ -1,7 +1,7 @@
 """All pairs of particles in square tiles: data layouts, the order of the tiles, and the products of features.
 
 C_k(i, j) = sum_q b_i,kq conj(b_j,kq) for a plain pair, sum_q b_i,kq b_j,kq for a mirrored one. With P = re re',
-Q = im im', X = im re', Y = re im' (SCIENCE.md section 3) they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
+Q = im im', X = im re', Y = re im' they are (P + Q) + i (X - Y) and (P - Q) + i (X + Y).
 
 For tiles the particles stand in blocks of 64, one slab ``[q][re, im][particle]`` per frequency, so that particles fill
 the vector registers. For single pairs they stand as :class:`Lanes`, with one lane per frequency.

@@ -91,6 +91,8 @@ class PolarPlan:
     def batches(self, images: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.complex64]]]:
         """Yield (rows, samples (n_r * n_theta / 2, 8) complex64), 8 images side by side, overwritten by the next."""
         images = np.ascontiguousarray(images, dtype=np.float32)
+        if images.shape[1:] != (self.box_size, self.box_size):
+            raise ValueError(f"images must have shape (b, {self.box_size}, {self.box_size}), got {images.shape}")
         spread = np.zeros((self.box_size, self.grid_size, LANES), dtype=np.float32)
         grid = np.zeros((self.grid_size, self._n_columns, LANES), dtype=np.complex64)
         samples = np.empty((self.n_points, 2 * LANES), dtype=np.float32)

@@ -21,7 +21,7 @@ PANEL = 2 * LANES
 def filter_panel(indptr, splits, indices, values, panels, centre, half, degree):  # type: ignore[no-untyped-def]
     """Chebyshev polynomial T_degree((S_k - centre) / half) of sixteen complex vectors, and S_k applied to the outcome.
 
-    (S x)_i = sum over plain edges of v_e x_j + sum over mirrored edges of v_e conj(x_j) (SCIENCE: Eqs. 2-4 of
+    (S x)_i = sum over plain edges of v_e x_j + sum over mirrored edges of v_e conj(x_j) (Eqs. 2-4 of
     arXiv:1904.07772 on n instead of 2n nodes). Sixteen vectors at a time stay in the cache from one degree to the next.
 
     Parameters

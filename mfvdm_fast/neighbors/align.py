@@ -1,4 +1,4 @@
-"""In-plane angles of given pairs of images, from their steerable features (Eq. 9; SCIENCE.md section 3)."""
+"""In-plane angles of given pairs of images, from their steerable features (arXiv:1904.07772, Eq. 9)."""
 
 from __future__ import annotations
 

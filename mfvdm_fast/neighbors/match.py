@@ -34,7 +34,7 @@ def match_neighbors(
     """The templates that explain each observed particle best, whatever the in-plane rotation, plain and mirrored.
 
     The score of particle i with template j is max over alpha of Re[C_0 + 2 sum_k C_k exp(i k alpha)] with C_k = sum_q
-    a_i,kq conj(b_j,kq), without the conjugate when mirrored (a observed, b templates; SCIENCE.md section 3). Unlike in
+    a_i,kq conj(b_j,kq), without the conjugate when mirrored (a observed, b templates). Unlike in
     :func:`mfvdm_fast.neighbors.search.search_neighbors` the two sides differ. When b holds the templates and a the
     observations as the CTF and the noise weigh them, with minus half the power of the templates in additional columns
     of k = 0, it is a log-likelihood; it may be negative.

@@ -26,9 +26,10 @@ def search_neighbors(
 ) -> NeighborTable:
     """The most similar particles of each one, whatever their in-plane rotation, plain and mirrored.
 
-    The score of a pair is max over alpha of Re[C_0 + 2 sum_k C_k exp(i k alpha)] (SCIENCE.md section 3): for features
-    of norm 1 the correlation, and 2 - 2 score the squared rotation-invariant distance. All pairs are compared, with the
-    leading components (see :func:`mfvdm_fast.neighbors.features.leading_part`; up to 32 are all of them) and at least
+    The score of a pair is max over alpha of Re[C_0 + 2 sum_k C_k exp(i k alpha)], C_k = sum_q b_i,kq conj(b_j,kq),
+    without the conjugate when mirrored: for features of norm 1 the correlation, and 2 - 2 score the squared
+    rotation-invariant distance. All pairs are compared, with the leading components (see
+    :func:`mfvdm_fast.neighbors.features.leading_part`; up to 32 are all of them) and at least
     four angles per period; the best 2 K + 8 of each particle are aligned exactly with all components, and the K of
     largest score are kept. On simulated 70S particles at signal-to-noise ratios of .05 and .01 these are 99.8 to 100 %
     of the list that all components give. (j plain) and (j mirrored) are different candidates; ties go to the smaller j,

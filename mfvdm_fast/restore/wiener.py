@@ -285,8 +285,7 @@ def restore_wiener(
     >>> round(float(gain), 2)  # (9 - 1) / 9
     0.89
     """
-    out = np.empty(coefs.packed.shape, np.complex64) if out is None else out
-    n = coefs.n_particles
+    out, n = np.empty(coefs.packed.shape, np.complex64) if out is None else out, coefs.n_particles
     for k in range(coefs.k_max + 1):
         start, stop = int(coefs.offsets[k]), int(coefs.offsets[k + 1])
         part = seen.columns(start, stop)

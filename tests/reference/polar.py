@@ -1,4 +1,4 @@
-"""Fourier transforms at polar points by direct sums (SCIENCE.md section 0)."""
+"""Fourier transforms at polar points by direct sums: F(I)(xi) = sum I(x) exp(-2 pi i x.xi)."""
 
 from __future__ import annotations
 

@@ -24,3 +24,9 @@ def reference_image(
     """Image (L, L) float64 of one particle, with the CTF ``transfer`` on the rfft2 grid."""
     spectrum = reference_projection(volume, rotation, shift) * transfer
     return np.fft.irfft2(spectrum, s=volume.shape[1:])
+
+
+def in_plane_rotation(angle: float) -> np.ndarray:
+    """Rotation (3, 3) about the beam: the image of R @ in_plane_rotation(a) is the image of R turned by -a."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
