@@ -100,6 +100,7 @@ class Run(Stages):
             ctf_corrected=prepared.ctf is not None,
             noise=prepared.noise,
             support=prepared.support,
+            unevenness=prepared.unevenness,
             params=self.params,
             seconds=self.progress.seconds,
             threads=self.threads,
