@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import SMALLEST_BOX
 from ..records import FloatArray, Images, ImageStack, IndexArray, Unevenness
 from ..threads import map_in_order
 
+FEWEST = 8  # images, of which anything can be told
 CERTAIN = 5.0  # standard errors of Fisher's z
 LEAST_SHARED = 0.3  # correlation of corners and middle: levels of .02 standard deviations of white noise in 64 px
 CLIP = 3.0  # standard deviations, by MAD, that an image may count for
 LEAST_GAIN = 0.1  # standard deviation of its logarithm
-MOST_LEFT = 0.85  # of the spread of log deviations, once those of the backgrounds are out
+MOST_LEFT = 0.6  # of the spread of log deviations, once those of the backgrounds are out
 NINETY = 3.29  # standard deviations of normal values, between which 90 % of them lie
 FAINTEST = 1 / 3  # of the power in the middle: what a background has less may be the particle's own
 _BLOCK = 64
@@ -102,7 +104,8 @@ def _surroundings(pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArra
     total = np.square(flat).sum(axis=1) - box_size**2 * np.square(whole[:, 0])
     total -= box_size * line.sum() * np.square(whole[:, 1:]).sum(axis=1)
     off = corner - whole[:, 0, None, None]
-    off -= whole[:, 1, None, None] * (_X * x) + whole[:, 2, None, None] * (_Y * y)
+    to_centre = box_size // 2 - (box_size - 1) / 2  # planes are about the middle of the box
+    off -= whole[:, 1, None, None] * (_X * x + to_centre) + whole[:, 2, None, None] * (_Y * y + to_centre)
     power = np.square(flatter).mean(axis=2)
     inner = np.maximum(total - np.square(off).sum(axis=(1, 2)), 0) / number
     with np.errstate(divide="ignore"):
@@ -123,17 +126,14 @@ def shared(one: FloatArray, other: FloatArray) -> tuple[float, float]:
     >>> [[round(value) for value in shared(x, other)] for other in (x + 0.1 * y, y)]
     [[1, 30], [0, 1]]
     """
+    if len(one) < FEWEST:
+        return 0.0, 0.0
     a, b = (values - values.mean() for values in map(_standard, (one, other)))
     size = np.sqrt((a @ a) * (b @ b))
-    if not size > 0 or len(one) < 4:
+    if not size > 0:
         return 0.0, 0.0
     common = float(a @ b / size)
     return common, float(np.arctanh(np.clip(common, -1 + 1e-12, 1 - 1e-12)) * np.sqrt(len(one) - 3))
-
-
-def _range90(values: FloatArray) -> float:
-    low, high = np.quantile(values, [0.05, 0.95])
-    return float(high - low)
 
 
 def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
@@ -142,9 +142,10 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     Levels and slopes of the corners are compared with those of the rest of each image, and so are the deviations: they
     share what the image as a whole has. Measured on 2,000 simulated images of 32, 64 and 96 px, what they share (a
     correlation): -.1 to .1 in white noise; up to .13 (level) and .1 (ramp) in noise whose power falls by 4, .24 and .19
-    by 20; up to .22 with up to 30 % of junk; below 0 in real images that RELION normalised. Levels of .01, .02 and
-    .1 standard deviations of the noise: .18, .41, .94; ramps of .001 per px .41. Deviations: of gains
-    between .5 and 2 .998, but up to .65 with much junk, which is told otherwise. Where the background may be the particle's own (SNR above 3) they are left.
+    by 20; up to .22 with up to 30 % of junk; below 0 in real images that RELION normalised. Levels of .01, .02 and .1
+    standard deviations of the noise: .18, .41, .94; ramps of .001 per px .41. Deviations: of gains between .5 and 2
+    .998, but up to .65 with much junk, which is told otherwise. Where the background may be the particle's own (SNR
+    above 3) they are left.
 
     Examples
     --------
@@ -156,6 +157,8 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     >>> found.has_levels, found.has_ramps, round(found.level_spread, 1)
     (True, False, 0.6)
     """
+    if len(images) < FEWEST or images.shape[-1] < SMALLEST_BOX:
+        return Unevenness()
     found = measure_surroundings(images, threads)
     outer, inner = found.log_corners, found.log_middle
     known = np.isfinite(outer) & np.isfinite(inner)
@@ -191,8 +194,9 @@ def _spread(values: FloatArray) -> float:
 def _has_gains(outer: FloatArray, inner: FloatArray) -> bool:
     """Whether log deviations (n,) of backgrounds and of the pixels inside tell of images on different scales.
 
-    Junk has more power in both, but not by the same factor; of .5 and more of it the spread that is left is .96 and
-    more of that before, of gains of .1 (with .3 of junk) .7 to .8.
+    Junk has more power in both, but not by the same factor. Measured (SNR .1 to 1), the spread that is left, of that
+    before: where half are junk .63 to 1.4 in 33 px, 1 and more in 48 and 64 px; of gains of .1 (standard deviation of
+    the logarithm) .3 at SNR .05, .8 at .2 with .3 of junk; of .2 .55 there.
     """
     if not _is_shared(outer, inner):
         return False
@@ -211,8 +215,7 @@ def even_out(images: Images, unevenness: Unevenness, threads: int = 1) -> Images
 
     The level is the mean of all pixels of an image: that of the corners alone has so much noise that what is left of
     it costs 2.4 dB (64 px, SNR .05), while the mean of the particle, whose mass is the same in all views, is hardly
-    missed.
-    It makes no difference which images stand beside each other, nor how many threads there are.
+    missed. It makes no difference which images stand beside each other, nor how many threads there are.
 
     Examples
     --------
