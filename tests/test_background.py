@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mrcfile
@@ -19,6 +20,7 @@ from mfvdm_fast.records import Images, Unevenness
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
+from .cli_runs import Cli, write_stack
 from .reference import background as twin
 from .reference.noise import coloured_images
 
@@ -199,3 +201,22 @@ def test_units_of_the_result_are_those_of_the_input(uneven: tuple[Images, Images
         other = denoise(ParticleStack.from_array(odd * np.float32(factor)), preset(method="cwf"), threads=1)
     assert other.unevenness.deviation == pytest.approx(one.unevenness.deviation * factor, rel=1e-6)
     np.testing.assert_allclose(other.images() / factor, one.images(), atol=1e-4 * np.abs(one.images()).max())
+
+
+def test_info_and_the_summary_tell_what_is_taken_out(
+    cli: Cli, uneven: tuple[Images, Images, Images], tmp_path: Path
+) -> None:
+    for name, images in zip(("even", "odd"), uneven[1:], strict=True):
+        write_stack(tmp_path / f"{name}.mrcs", images)
+        info, done = (
+            cli("info", tmp_path / f"{name}.mrcs"),
+            cli.denoise(tmp_path / f"{name}.mrcs", "-o", tmp_path / name, "--method", "cwf"),
+        )
+        assert (info.code, done.code) == (0, 0)
+        found = json.loads((tmp_path / name / "manifest.json").read_text())["estimated"]["taken_out_of_each_image"]
+        assert (found is None) == (name == "even")
+        for out in (info.out, done.out):
+            lines = [line for line in out.splitlines() if line.startswith("background:")]
+            assert len(lines) == (name == "odd")
+            assert all("levels (standard dev" in line and "the middle 90 %)" in line for line in lines)
+        assert any("the noise of the images differs" in line for line in done.warnings) == (name == "odd")

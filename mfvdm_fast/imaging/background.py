@@ -83,33 +83,38 @@ def measure_surroundings(images: Images, threads: int = 1) -> Surroundings:
     return Surroundings(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _surroundings(pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """The fields of Surroundings for images in float64."""
-    box_size = pixels.shape[-1]
-    at, x, y = _corner_pixels(box_size)
-    flat = pixels.reshape(len(pixels), box_size**2)
-    corner = flat[:, at]  # (b, 4, m)
+def _fit_corners(pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Pixels (b, 4, m) of the corners in float64, (b, 3) level and slopes, (b,) log deviation: see Surroundings."""
+    at, x, y = _corner_pixels(pixels.shape[-1])
+    corner = pixels.reshape(len(pixels), -1)[:, at]
     means = corner.mean(axis=2)
     slopes = [(means * sign[:, 0]).mean(axis=1) / x.mean() for sign in (_X, _Y)]
-    corners = np.stack([means.mean(axis=1), *slopes], axis=1)
-    line = np.square(np.arange(box_size) - (box_size - 1) / 2)
+    flat = corner - means[..., None]
+    for slope, away in zip(slopes, (_X * x, _Y * y), strict=True):
+        flat -= slope[:, None, None] * (away - away.mean(axis=1, keepdims=True))
+    with np.errstate(divide="ignore"):
+        deviation = np.log(np.square(flat, out=flat).mean(axis=2)).mean(axis=1) / 2
+    return corner, np.stack([means.mean(axis=1), *slopes], axis=1), deviation
+
+
+def _surroundings(pixels: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The fields of Surroundings for images (b, L, L) in float64."""
+    box_size = pixels.shape[-1]
+    at, x, y = _corner_pixels(box_size)
+    corner, corners, log_corners = _fit_corners(pixels)
+    square = box_size * np.square(np.arange(box_size) - (box_size - 1) / 2).sum()
     whole, number = fit_planes(pixels), box_size**2 - at.size
     middle = [(box_size**2 * whole[:, 0] - corner.sum(axis=(1, 2))) / number]
-    for slope, away in zip(whole.T[1:], (_X * x, _Y * y), strict=True):
-        moment = box_size * line.sum() * slope - (corner * away).sum(axis=(1, 2))
-        middle.append(moment / (box_size * line.sum() - np.square(away).sum()))
-    flatter = corner - means[..., None]
-    for slope, away in zip(slopes, (_X * x, _Y * y), strict=True):
-        flatter -= slope[:, None, None] * (away - away.mean(axis=1, keepdims=True))
-    total = np.square(flat).sum(axis=1) - box_size**2 * np.square(whole[:, 0])
-    total -= box_size * line.sum() * np.square(whole[:, 1:]).sum(axis=1)
+    power = np.square(pixels.reshape(len(pixels), -1)).sum(axis=1) - box_size**2 * np.square(whole[:, 0])
     off = corner - whole[:, 0, None, None]
     to_centre = box_size // 2 - (box_size - 1) / 2  # planes are about the middle of the box
-    off -= whole[:, 1, None, None] * (_X * x + to_centre) + whole[:, 2, None, None] * (_Y * y + to_centre)
-    power = np.square(flatter).mean(axis=2)
-    inner = np.maximum(total - np.square(off).sum(axis=(1, 2)), 0) / number
+    for slope, away in zip(whole.T[1:], (_X * x, _Y * y), strict=True):
+        middle.append((square * slope - (corner * away).sum(axis=(1, 2))) / (square - np.square(away).sum()))
+        power -= square * np.square(slope)
+        off -= slope[:, None, None] * (away + to_centre)
+    inner = np.maximum(power - np.square(off, out=off).sum(axis=(1, 2)), 0) / number
     with np.errstate(divide="ignore"):
-        return corners, np.stack(middle, axis=1), np.log(power).mean(axis=1) / 2, np.log(inner) / 2
+        return corners, np.stack(middle, axis=1), log_corners, np.log(inner) / 2
 
 
 def _standard(values: FloatArray) -> FloatArray:
@@ -235,7 +240,7 @@ def even_out(images: Images, unevenness: Unevenness, threads: int = 1) -> Images
         pixels = images[start : start + _BLOCK].astype(np.float64)
         gain = None
         if unevenness.has_gains:
-            gain = _gains(_surroundings(pixels)[2], float(np.log(unevenness.deviation)))
+            gain = _gains(_fit_corners(pixels)[2], float(np.log(unevenness.deviation)))
         if unevenness.has_levels:
             level, slope_x, slope_y = fit_planes(pixels).T[..., None, None]
             if unevenness.has_ramps:
