@@ -1,4 +1,4 @@
-"""What a run found that its user should look at: warnings about origins, shifts out of reach, noise and much junk."""
+"""What a run found that its user should look at: warnings about origins, far shifts, noise, scales and junk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something els
 LEFT_OVER = 0.25  # of the squares of the shifts found, at most, where the input gives twice or half of these
 FAR = 0.22  # of the particles, found beyond the reach
 MUCH_JUNK = 1 / 3  # of a stack
+SCALES = 1.5  # between the noise of the middle 90 % of the images
 
 
 def warn_about_origins(
@@ -148,3 +149,30 @@ def warn_about_junk(junk: BoolArray, trust: FloatArray | None = None, where: str
             stacklevel=2,
         )
     return share > MUCH_JUNK
+
+
+def warn_about_scales(ratio: float, deviation: float, where: str = "") -> bool:
+    """Warn (MfvdmWarning) and return True when the noise of the images differs by a factor of more than SCALES.
+
+    Such images are brought to one scale (:mod:`mfvdm_fast.imaging.background`).
+
+    Parameters
+    ----------
+    ratio : between the deviations of the backgrounds of the middle 90 % of the images.
+    deviation : that all were scaled to, in the units of the input.
+    where : begins the message.
+
+    Examples
+    --------
+    >>> warn_about_scales(1.2, 1.0)
+    False
+    """
+    if ratio > SCALES:
+        warnings.warn(
+            f"{where}the noise of the images differs by a factor of {ratio:.3g} between the middle 90 % of them: each "
+            f"was scaled to a standard deviation of {deviation:.3g}, and what is restored is on that scale; if stacks "
+            "were merged, check that they show the same particle at the same pixel size and contrast",
+            MfvdmWarning,
+            stacklevel=2,
+        )
+    return ratio > SCALES

@@ -54,7 +54,8 @@ class DenoiseParams:
     centre : find where the particles stand and bring them to the centre; None: where they are seen to stand off it,
         if there are matchings.
     n_matchings : how often every particle is matched with the restorations of the others, which gives a better graph;
-        None: once where the first lists agree well with each other and less than a tenth is junk, else twice.
+        None: once where the first lists agree well with each other and less than a tenth is junk, else twice, and up to
+        four times as long as the lists of the matched agree little.
     method : how the particles are restored: "graph_map" (empirical Bayes in the eigenbasis of the graph, CTF and noise
         solved for directly), "spectral" (Algorithm 2 and Eqs. 12-13 of the paper) or "cwf" (covariance Wiener filter,
         no neighbours at all).

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from .budget import Budget, predict
 from .centring import reach_px
 from .checks import SMALLEST_BOX, check_defocus, check_positive, doubt_about_defocus
-from .doubts import warn_about_faint, warn_about_origins, warn_about_reach
+from .doubts import warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
-from .prepare import Preparation, given_radius
+from .prepare import Preparation, estimate_unevenness, given_radius, sample_rows
 from .progress import Progress, StageTimes, no_progress
-from .records import DiskSupport, ImageStack
+from .records import DiskSupport, ImageStack, Unevenness
 from .result import DenoiseResult
 from .run import Run
 from .threads import resolve_threads, use_threads
@@ -79,6 +79,8 @@ def denoise(
         doubt = "" if prepared.ctf is None else doubt_about_defocus(prepared.ctf)
         if doubt:
             warnings.warn(f"{prepared.where}{doubt}", MfvdmWarning, stacklevel=2)
+        seen = prepared.unevenness
+        warn_about_scales(seen.gain_ratio, seen.deviation * 2.0**exponent, prepared.where)
         budget = _budget(prepared)
         budget.check(max_memory_bytes)
         prepared.keep = max_memory_bytes is None or budget.memory_bytes <= max_memory_bytes
@@ -120,6 +122,17 @@ def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> Denoise
             'preset("default", n_neighbors=30)'
         )
     return params or DenoiseParams()
+
+
+def find_unevenness(stack: ImageStack, *, threads: int | None = None) -> Unevenness:
+    """What :func:`denoise` will take out of each image: levels, ramps and scales in which images of a sample differ.
+
+    >>> from mfvdm_fast import simulate_stack, synthetic_particle
+    >>> find_unevenness(simulate_stack(synthetic_particle(33), 5.0, 300)).is_even
+    True
+    """
+    with use_threads(threads) as count:
+        return estimate_unevenness(stack.read(sample_rows(stack)), count)
 
 
 @contextmanager

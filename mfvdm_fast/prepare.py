@@ -18,6 +18,7 @@ from .basis.make import make_basis
 from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sums, project
 from .budget import CHUNK_BYTES, mebibytes, sample_size
 from .errors import OutputError
+from .imaging.background import EvenStack, estimate_unevenness, even_out
 from .imaging.copies import image_keys, refuse_all_alike, warn_about_copies
 from .imaging.ctf import (
     check_pixel_size,
@@ -80,6 +81,10 @@ class Preparation:
         self.progress("noise and support", 0, 1)
         rows = sample_rows(self.stack)
         sample = self.stack.read(rows)
+        self.unevenness = estimate_unevenness(sample, self.threads)
+        if not self.unevenness.is_even:
+            self.stack = EvenStack(self.stack, self.unevenness, self.threads)
+            sample = even_out(sample, self.unevenness, self.threads)
         self.deviation = float(np.median(sample.std(axis=(1, 2), dtype=np.float64)))  # of an image
         refuse_wild_pixels(sample, rows, self.deviation)
         refuse_all_alike(sample)

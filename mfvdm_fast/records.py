@@ -105,6 +105,39 @@ class NoiseModel:
 
 
 @dataclass(frozen=True)
+class Unevenness:
+    """How images differ beyond noise and particles, and what is taken out of each: nothing of most stacks."""
+
+    has_levels: bool = False  # the mean of each image is taken out
+    has_ramps: bool = False  # and the slopes of the plane that fits it best
+    has_gains: bool = False  # each is multiplied by the deviation of most backgrounds over its own
+    deviation: float = 0.0  # of a pixel in the background of most images
+    level_spread: float = 0.0  # standard deviation of the levels, in those of a pixel; 0 where they are left
+    ramp_spread: float = 0.0  # the same of their slopes along x and y, per px
+    gain_ratio: float = 1.0  # between the deviations of the middle 90 % of the images; 1 where they are left
+
+    @property
+    def is_even(self) -> bool:
+        """Whether there is nothing to take out."""
+        return not (self.has_levels or self.has_ramps or self.has_gains)
+
+    def describe(self) -> str:
+        """What is taken out of each image, in words.
+
+        >>> Unevenness(has_levels=True, level_spread=0.123).describe()
+        'levels (standard deviation 0.12 of the noise)'
+        """
+        parts = []
+        if self.level_spread:
+            parts.append(f"levels (standard deviation {self.level_spread:.2g} of the noise)")
+        if self.has_ramps:
+            parts.append(f"ramps ({self.ramp_spread:.2g} of it per px)")
+        if self.has_gains:
+            parts.append(f"scales (a factor of {self.gain_ratio:.3g} between the middle 90 %)")
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True)
 class DiskSupport:
     """Where the particle lives: radius in real space (pixels), bandlimit in Fourier space (cycles per pixel)."""
 

@@ -21,6 +21,7 @@ from .records import (
     NoiseModel,
     SteerableCoefficients,
     SteerablePCA,
+    Unevenness,
 )
 from .threads import use_threads
 
@@ -54,6 +55,8 @@ class DenoiseResult:
         centre: what the input says, and what was found. None where neither says anything.
     ctf_corrected : whether there was a CTF to undo.
     noise, support : what was estimated; noise with a spectrum was whitened.
+    unevenness : levels, ramps and scales in which images differed, and which were taken out of each. Where their scales
+        did, the restored particles and ``noise`` are on that of most images (``unevenness.deviation``).
     params : with everything decided that was left to the data.
     seconds : wall-clock time per stage.
     threads : used, and to be used by :meth:`images`.
@@ -75,6 +78,7 @@ class DenoiseResult:
     ctf_corrected: bool
     noise: NoiseModel
     support: DiskSupport
+    unevenness: Unevenness
     params: DenoiseParams
     seconds: dict[str, float]
     threads: int

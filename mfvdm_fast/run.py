@@ -119,6 +119,7 @@ class Run(Stages):
             ctf_corrected=prepared.ctf is not None,
             noise=prepared.noise,
             support=prepared.support,
+            unevenness=prepared.unevenness,
             params=self.params,
             seconds=self.progress.seconds,
             threads=self.threads,
@@ -246,8 +247,10 @@ class Run(Stages):
 
     def goes_on(self, table: NeighborTable, done: int) -> bool:
         """Whether particles are matched once more than ``done`` times, as their lists still agree little."""
-        left_open = self.asked.n_matchings is None and 1 < done < MOST_CHOSEN
-        return left_open and measure_closure(table) < AGREEING
+        if self.asked.n_matchings is not None or not 1 < done < MOST_CHOSEN:
+            return False
+        good = None if self.judged is None else np.flatnonzero(~self.judged.junk)
+        return measure_closure(table, rows=good) < AGREEING
 
     def consider_places(
         self,

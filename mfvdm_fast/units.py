@@ -58,6 +58,7 @@ def in_units_of_input(result: DenoiseResult, exponent: int) -> DenoiseResult:
         result,
         coefs=SteerableCoefficients(result.coefs.packed, result.coefs.offsets),
         noise=replace(result.noise, variance=result.noise.variance * unit**2, mean=result.noise.mean * unit),
+        unevenness=replace(result.unevenness, deviation=result.unevenness.deviation * unit),
         pca=replace(
             result.pca,
             mean=result.pca.mean * unit,

@@ -13,7 +13,7 @@ from ..errors import InputError, MfvdmError, counted
 from ..io.mrc import MODE_DTYPES, read_header
 from ..io.stack import ParticleStack, open_stack
 from ..params import preset
-from ..pipeline import check_stack
+from ..pipeline import check_stack, find_unevenness
 from ..records import CtfParameters, FloatArray
 from .denoise import Job
 from .summary import count_ctfs
@@ -58,6 +58,9 @@ def describe_stack(stack: ParticleStack) -> Iterator[tuple[str, str]]:
             yield "phases", "flipped (rlnCtfDataArePhaseFlipped), which is allowed for"
     try:
         yield "contrast", _contrast(stack)
+        uneven = find_unevenness(stack)
+        if not uneven.is_even:
+            yield "background", f"{uneven.describe()} differ from image to image; denoise takes them out of each"
     except InputError as error:
         yield "contrast", str(error)
         yield "denoise", "would be refused, see above"

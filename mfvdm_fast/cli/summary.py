@@ -12,7 +12,7 @@ from ..errors import counted
 from ..io.particle_table import SCORE_COLUMN
 from ..io.stack import ParticleStack
 from ..params import CENTRED_FROM, REFINEMENT, DenoiseParams, left_idle
-from ..records import CtfParameters
+from ..records import CtfParameters, Unevenness
 from ..result import DenoiseResult
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "noise_sigma": float(np.sqrt(result.noise.variance)),
         "background": result.noise.mean,
         "whitened": result.whitened,
+        "taken_out_of_each_image": None if result.unevenness.is_even else asdict(result.unevenness),
         "snr": estimate_snr(result),
         "radius_px": result.support.radius_px,
         "bandlimit_cycles_per_px": result.support.bandlimit,
@@ -112,6 +113,9 @@ def describe(job: Job, numbers: dict[str, Any], seconds: dict[str, float]) -> li
         "junk": _junk(numbers, job.stack.n_particles),
         "time": f"{sum(seconds.values()):.1f} s",
     }
+    if numbers["taken_out_of_each_image"] is not None:
+        text = Unevenness(**numbers["taken_out_of_each_image"]).describe()
+        lines["background"] = f"{text} differed from image to image and were taken out of each"
     return [f"{name + ':':<12} {text}" for name, text in lines.items()]
 
 

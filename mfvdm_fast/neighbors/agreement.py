@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..records import NeighborTable
+from ..records import IndexArray, NeighborTable
 
 SAMPLE = 50_000  # triangles that are looked at
 
 
-def measure_closure(table: NeighborTable, seed: int = 0) -> float:
+def measure_closure(table: NeighborTable, seed: int = 0, rows: IndexArray | None = None) -> float:
     """The share of neighbour pairs that are neighbours of each other (closure of a sample of triangles).
 
     For j and l in the list of i, l is looked for in the list of j, mirrored where exactly one of them is. Lists of
@@ -19,10 +19,11 @@ def measure_closure(table: NeighborTable, seed: int = 0) -> float:
     ----------
     table : neighbours of n particles.
     seed : of the sample.
+    rows : particles i whose lists are looked at; all when left out.
 
     Returns
     -------
-    Between 0 and 1; 0 for lists of one neighbour.
+    Between 0 and 1; 0 for lists of one neighbour, and of no particles.
 
     Examples
     --------
@@ -31,10 +32,11 @@ def measure_closure(table: NeighborTable, seed: int = 0) -> float:
     1.0
     """
     n, width = table.indices.shape
-    if width < 2:
+    if width < 2 or (rows is not None and not len(rows)):
         return 0.0
     rng = np.random.default_rng(seed)
-    i, a = rng.integers(0, n, SAMPLE), rng.integers(0, width, SAMPLE)
+    i, a = rng.integers(0, n if rows is None else len(rows), SAMPLE), rng.integers(0, width, SAMPLE)
+    i = i if rows is None else rows[i]
     b = (a + rng.integers(1, width, SAMPLE)) % width
     j, other = table.indices[i, a], table.indices[i, b]
     mirrored = table.mirrored[i, a] != table.mirrored[i, b]
