@@ -220,3 +220,17 @@ def test_info_and_the_summary_tell_what_is_taken_out(
             assert len(lines) == (name == "odd")
             assert all("levels (standard dev" in line and "the middle 90 %)" in line for line in lines)
         assert any("the noise of the images differs" in line for line in done.warnings) == (name == "odd")
+
+
+@pytest.mark.parametrize("kind", ["level", "ramp", "scale"])
+def test_one_image_far_off_is_enough(kind: str, rng: np.random.Generator) -> None:
+    images = rng.standard_normal((200, 32, 32)).astype(np.float32)
+    one = images[17].copy()
+    for size, told in ((0.5, False), (5.0, True)):
+        images[17] = {"level": one + size, "ramp": one + size / 8 * (np.arange(32) - 16), "scale": one * 6**size}[kind]
+        found = estimate_unevenness(images)
+        assert (found.has_levels, found.has_ramps, found.has_gains) == (
+            told and kind != "scale",
+            told and kind == "ramp",
+            told and kind == "scale",
+        )

@@ -22,6 +22,9 @@ FEWEST = 8  # images, of which anything can be told
 CERTAIN = 5.0  # standard errors of Fisher's z
 LEAST_SHARED = 0.3  # correlation of corners and middle: levels of .02 standard deviations of white noise in 64 px
 CLIP = 3.0  # standard deviations, by MAD, that an image may count for
+# What lies so far off in its corners and its middle alike is hardly junk: deviations of the noise (level, ramp at the
+# edge of the image), logarithm of a scale.
+FAR_LEVEL, FAR_RAMP, FAR_SCALE = 2.0, 4.0, 3.0
 LEAST_GAIN = 0.1  # standard deviation of its logarithm
 MOST_LEFT = 0.6  # of the spread of log deviations, once those of the backgrounds are out
 NINETY = 3.29  # standard deviations of normal values, between which 90 % of them lie
@@ -150,7 +153,8 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     by 20; up to .22 with up to 30 % of junk; below 0 in real images that RELION normalised. Levels of .01, .02 and .1
     standard deviations of the noise: .18, .41, .94; ramps of .001 per px .41. Deviations: of gains between .5 and 2
     .998, but up to .65 with much junk, which is told otherwise. Where the background may be the particle's own (SNR
-    above 3) they are left.
+    above 3) they are left. Of a few images among many even ones no correlation tells: one that lies far off in
+    its corners and its middle alike is enough (FAR_LEVEL, FAR_RAMP, FAR_SCALE). Junk of SNR 1 lies .6, 2.9 and 1.6 off.
 
     Examples
     --------
@@ -168,12 +172,15 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     outer, inner = found.log_corners, found.log_middle
     known = np.isfinite(outer) & np.isfinite(inner)
     usual = float(np.median(outer[known])) if known.any() else 0.0
-    has_gains = _has_gains(outer[known], inner[known])
+    is_noise = 2 * np.median((outer - inner)[known]) > np.log(FAINTEST) if known.any() else False
+    has_gains = bool(is_noise) and _has_gains(outer[known], inner[known])
     gain = _gains(outer, usual) if has_gains else np.ones(len(images))
     corners, middle = (found.corners / gain[:, None]).T, (found.middle / gain[:, None]).T
-    has_ramps = _is_shared(corners[1:].ravel(), middle[1:].ravel())
-    has_levels = _is_shared(corners[0], middle[0])
     unit = float(np.exp(usual))
+    far = unit if is_noise else np.inf
+    far_ramp = FAR_RAMP * far / (images.shape[-1] / 2)
+    has_ramps = _is_shared(corners[1:].ravel(), middle[1:].ravel()) or _any_far(corners[1:], middle[1:], far_ramp)
+    has_levels = _is_shared(corners[0], middle[0]) or _any_far(corners[:1], middle[:1], FAR_LEVEL * far)
     return Unevenness(
         has_levels=has_levels or has_ramps,
         has_ramps=has_ramps,
@@ -190,6 +197,12 @@ def _is_shared(one: FloatArray, other: FloatArray) -> bool:
     return common > LEAST_SHARED and certainty > CERTAIN
 
 
+def _any_far(one: FloatArray, other: FloatArray, far: float) -> bool:
+    """Whether one image, of columns of (c, n), lies ``far`` from the median in both, to the same side."""
+    a, b = (values - np.median(values, axis=1, keepdims=True) for values in (one, other))
+    return bool(np.any((a * b > 0) & (np.minimum(np.abs(a), np.abs(b)) > far)))
+
+
 def _spread(values: FloatArray) -> float:
     """Standard deviation of normal values, from the middle 90 % of these."""
     low, high = np.quantile(values, [0.05, 0.95])
@@ -203,11 +216,10 @@ def _has_gains(outer: FloatArray, inner: FloatArray) -> bool:
     before: where half are junk .63 to 1.4 in 33 px, 1 and more in 48 and 64 px; of gains of .1 (standard deviation of
     the logarithm) .3 at SNR .05, .8 at .2 with .3 of junk; of .2 .55 there.
     """
-    if not _is_shared(outer, inner):
-        return False
-    is_noise = 2 * np.median(outer - inner) > np.log(FAINTEST)
+    if _any_far(outer[None], inner[None], FAR_SCALE):
+        return True
     least = min(_spread(outer), _spread(inner))
-    return bool(is_noise) and least > LEAST_GAIN and _spread(outer - inner) < MOST_LEFT * least
+    return _is_shared(outer, inner) and least > LEAST_GAIN and _spread(outer - inner) < MOST_LEFT * least
 
 
 def _gains(log_deviations: FloatArray, usual: float) -> FloatArray:
