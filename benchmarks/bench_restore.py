@@ -14,12 +14,12 @@ from measure import Work
 from mfvdm_fast.neighbors.match import match_neighbors
 from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
-from mfvdm_fast.restore.posterior import OWN, average_matches, posterior_weights
+from mfvdm_fast.restore.posterior import average_matches, posterior_weights, settle_shares, weigh_matches
 from mfvdm_fast.restore.spectral import apply_spectral_filter
 from mfvdm_fast.restore.template_features import TemplateFeatures
 from mfvdm_fast.restore.templates import PARTS, fit_templates, split_in_parts
 from mfvdm_fast.stages import RESTORATION
-from tests.reference.posterior import posterior_mean
+from tests.reference.posterior import weights_of
 
 K_TEMPLATE, CHECKED = 20, 20
 
@@ -119,18 +119,22 @@ def test_posterior(record: Recorder, chain: Chain, sides: list[TemplateFeatures]
     order = np.argsort(np.concatenate([side.particles for side in sides]))
     rows = {f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(NeighborTable)}
     table, coefs = NeighborTable(**rows), chain.flipped
+    matches = weigh_matches(table)
 
     def check(found: np.ndarray) -> None:
         k = np.repeat(np.arange(coefs.k_max + 1), np.diff(coefs.offsets))
-        for i in range(CHECKED):
-            row = table.indices[i], table.mirrored[i], table.angles[i], table.scores[i]
-            expected = posterior_mean(coefs.packed, k, row, i, OWN, -np.inf, 1.0)
+        own, first, second = settle_shares(matches)
+        for i in np.flatnonzero(second == 0)[:CHECKED]:  # the others reach the matches of their matches
+            others = coefs.packed[table.indices[i]]
+            others = np.where(table.mirrored[i][:, None], others.conj(), others)
+            mean = weights_of(table.scores[i]) @ (np.exp(-1j * np.outer(table.angles[i], k)) * others)
+            expected = own[i] * coefs.packed[i] + first[i] * mean
             assert np.linalg.norm(found[i] - expected) < 0.02 * np.linalg.norm(expected)
 
     kept = np.count_nonzero(posterior_weights(table.scores))
     work = Work("8 for each coefficient and match that has weight", 8.0 * kept * coefs.packed.shape[1])
     size = f"{size_of(coefs)}, {kept:,} matches"
-    record("mean over matches", size, lambda: average_matches(coefs, table, threads=threads), threads=threads,
+    record("mean over matches", size, lambda: average_matches(coefs, matches, threads=threads), threads=threads,
            check=check, work=work)  # fmt: skip
 
 

@@ -25,6 +25,7 @@ CLIP = 3.0  # standard deviations, by MAD, that an image may count for
 # What lies so far off in its corners and its middle alike is hardly junk: deviations of the noise (level, ramp at the
 # edge of the image), logarithm of a scale.
 FAR_LEVEL, FAR_RAMP, FAR_SCALE = 2.0, 4.0, 3.0
+WILD = 1e6
 LEAST_GAIN = 0.1  # standard deviation of its logarithm
 MOST_LEFT = 0.6  # of the spread of log deviations, once those of the backgrounds are out
 NINETY = 3.29  # standard deviations of normal values, between which 90 % of them lie
@@ -198,9 +199,13 @@ def _is_shared(one: FloatArray, other: FloatArray) -> bool:
 
 
 def _any_far(one: FloatArray, other: FloatArray, far: float) -> bool:
-    """Whether one image, of columns of (c, n), lies ``far`` from the median in both, to the same side."""
+    """Whether one image, of columns of (c, n), lies ``far`` from the median in both, to the same side.
+
+    Those that lie WILD times as far have a pixel that is refused later, in which the rest of the sums is lost.
+    """
     a, b = (values - np.median(values, axis=1, keepdims=True) for values in (one, other))
-    return bool(np.any((a * b > 0) & (np.minimum(np.abs(a), np.abs(b)) > far)))
+    near, most = np.minimum(np.abs(a), np.abs(b)), np.maximum(np.abs(a), np.abs(b))
+    return bool(np.any((np.sign(a) == np.sign(b)) & (near > far) & (most < WILD * far)))
 
 
 def _spread(values: FloatArray) -> float:
@@ -216,7 +221,7 @@ def _has_gains(outer: FloatArray, inner: FloatArray) -> bool:
     before: where half are junk .63 to 1.4 in 33 px, 1 and more in 48 and 64 px; of gains of .1 (standard deviation of
     the logarithm) .3 at SNR .05, .8 at .2 with .3 of junk; of .2 .55 there.
     """
-    if _any_far(outer[None], inner[None], FAR_SCALE):
+    if _any_far(np.exp(outer - np.median(outer))[None], np.exp(inner - np.median(inner))[None], np.exp(FAR_SCALE)):
         return True
     least = min(_spread(outer), _spread(inner))
     return _is_shared(outer, inner) and least > LEAST_GAIN and _spread(outer - inner) < MOST_LEFT * least
