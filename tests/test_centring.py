@@ -78,7 +78,7 @@ def test_what_the_input_knows_is_kept_and_the_rest_found(found: DenoiseResult, m
     rows = np.arange(N)
     stack = ParticleStack.from_array(moved.read(rows), moved.pixel_size, moved.ctf)
     rng = np.random.default_rng(0)
-    stack.known_shifts_px = moved.shifts_px + rng.normal(0, 0.5, (N, 2))
+    stack.known_shifts_px = moved.shifts_px + rng.normal(0, 1.0, (N, 2))
     result = denoise(stack, preset(n_neighbors=20), threads=2)
     error = shifts_of(result) - moved.shifts_px
     assert error.std() < 0.4 * STD

