@@ -27,6 +27,10 @@ class ImageSource(Protocol):
     def order(self) -> IndexArray:
         """The rows (n,) in the order in which the images lie in the files."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold the images."""
+
     def fill(self, rows: IndexArray, out: Images) -> None:
         """Read the images of ``rows`` (b,) into ``out`` (b, L, L)."""
 
@@ -50,6 +54,10 @@ class ArraySource:
     @property
     def order(self) -> IndexArray:
         return np.arange(len(self.images))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return ()
 
     def fill(self, rows: IndexArray, out: Images) -> None:
         in_one_piece = len(rows) > 0 and bool((np.diff(rows) == 1).all())
@@ -81,6 +89,10 @@ class FileSource:
     @property
     def order(self) -> IndexArray:
         return np.lexsort((self.index, self.file_of))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(header.path for header in self.headers)
 
     def fill(self, rows: IndexArray, out: Images) -> None:
         for number, places in self._by_file(rows):

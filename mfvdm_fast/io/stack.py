@@ -51,25 +51,25 @@ class ParticleStack:
         *,
         pixel_size: float | None,
         ctf: CtfParameters | None = None,
-        optics_group: IndexArray | None = None,
+        phase_flipped: bool = False,
         known_shifts_px: FloatArray | None = None,
-        origin_columns: OriginColumns | None = None,
         star: StarFile | None = None,
-        paths: tuple[Path, ...] = (),
         invert: bool = False,
     ) -> None:
+        if phase_flipped and ctf is None:
+            raise ParameterError(
+                "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
+                "leave it out"
+            )
         self._source = source
         self._order = source.order
         self._invert = invert
         self._digest: str | None = None
         self.pixel_size = pixel_size
         self.ctf = ctf
-        self.optics_group = np.ones(len(self._order), np.int64) if optics_group is None else optics_group
+        self.phase_flipped = phase_flipped
         self.known_shifts_px = known_shifts_px
-        self.origin_columns = origin_columns or OriginColumns(pixel_size=pixel_size)
-        self.phase_flipped = False
         self.star = star
-        self.paths = paths
 
     @classmethod
     def from_array(
@@ -105,9 +105,7 @@ class ParticleStack:
             raise ParameterError(f"ctf has {len(ctf)} entries for {len(array)} images; give one for each image")
         if ctf is not None and pixel_size is None:
             raise ParameterError("a ctf needs pixel_size (Å/px), got None; give it, or leave the ctf out")
-        stack = cls(ArraySource(array), pixel_size=pixel_size, ctf=ctf)
-        stack.set_phase_flipped(phase_flipped)
-        return stack
+        return cls(ArraySource(array), pixel_size=pixel_size, ctf=ctf, phase_flipped=phase_flipped)
 
     @property
     def n_particles(self) -> int:
@@ -117,6 +115,20 @@ class ParticleStack:
     def box_size(self) -> int:
         """L in pixels."""
         return self._source.box_size
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (*([] if self.star is None else [Path(self.star.path)]), *self._source.paths)
+
+    @property
+    def optics_group(self) -> IndexArray:
+        return np.ones(self.n_particles, np.int64) if self.star is None else find_particles(self.star).optics_group
+
+    @property
+    def origin_columns(self) -> OriginColumns:
+        if self.star is None:
+            return OriginColumns(pixel_size=self.pixel_size)
+        return origin_columns(find_particles(self.star), self.pixel_size)
 
     @property
     def names_folder(self) -> Path | None:
@@ -149,15 +161,6 @@ class ParticleStack:
             self._source.update(digest)
             self._digest = digest.hexdigest()
         return self._digest
-
-    def set_phase_flipped(self, flipped: bool) -> None:
-        """Say that the images are phase flipped, besides what is known; ParameterError when there is no CTF."""
-        if flipped and self.ctf is None:
-            raise ParameterError(
-                "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
-                "leave it out"
-            )
-        self.phase_flipped |= flipped
 
     def _load(self, rows: IndexArray) -> Images:
         images = np.empty((len(rows), self.box_size, self.box_size), np.float32)
@@ -211,14 +214,6 @@ def open_stack(
     that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel sizes, an
     incomplete CTF; ParameterError for ``phase_flipped`` without a CTF.
     """
-    stack = _open(path, project_dir, invert, ctf)
-    stack.set_phase_flipped(phase_flipped)
-    return stack
-
-
-def _open(
-    path: str | os.PathLike[str], project_dir: str | os.PathLike[str] | None, invert: bool, with_ctf: bool
-) -> ParticleStack:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
@@ -228,7 +223,8 @@ def _open(
         raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
-        return _open_star(path, None if project_dir is None else Path(project_dir), invert, with_ctf)
+        project = None if project_dir is None else Path(project_dir)
+        return _open_star(path, project, invert=invert, with_ctf=ctf, phase_flipped=phase_flipped)
     header = read_header(path)
     if header.is_volume:
         warnings.warn(
@@ -237,10 +233,12 @@ def _open(
             stacklevel=2,
         )
     source = FileSource((header,), np.zeros(header.n_images, np.int64), np.arange(header.n_images))
-    return ParticleStack(source, pixel_size=header.pixel_size, paths=(path,), invert=invert)
+    return ParticleStack(source, pixel_size=header.pixel_size, phase_flipped=phase_flipped, invert=invert)
 
 
-def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: bool) -> ParticleStack:
+def _open_star(
+    path: Path, project_dir: Path | None, *, invert: bool, with_ctf: bool, phase_flipped: bool
+) -> ParticleStack:
     star = read_star(path)
     table = find_particles(star)
     pixel_size, box_size, ctf = read_pixel_size(table), read_box_size(table), read_ctf(table) if with_ctf else None
@@ -256,19 +254,15 @@ def _open_star(path: Path, project_dir: Path | None, invert: bool, with_ctf: boo
     pixel_size = headers[0].pixel_size if pixel_size is None else pixel_size
     shifts = read_shifts(table, pixel_size)
     _check_shifts(shifts, headers[0].nx, table.particles.label)
-    stack = ParticleStack(
+    return ParticleStack(
         FileSource(headers, names.file_of, names.index),
         pixel_size=pixel_size,
         ctf=ctf,
-        optics_group=table.optics_group,
+        phase_flipped=phase_flipped or (ctf is not None and read_phase_flipped(table)),
         known_shifts_px=shifts,
-        origin_columns=origin_columns(table, pixel_size),
         star=star,
-        paths=(path, *names.files),
         invert=invert,
     )
-    stack.phase_flipped = with_ctf and read_phase_flipped(table)
-    return stack
 
 
 def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:
