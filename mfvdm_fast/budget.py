@@ -203,7 +203,8 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         stages["match"] = base + n * (8 * PARTS * matched + 48 * KEPT_FEATURES * matched)
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
-    matches = 20 * n * job.n_neighbors if params.n_matchings else 0
+    compared = 32 * (min(params.n_template_frequencies, job.k_max) + 1)  # with means, at each frequency
+    matches = n * (20 * job.n_neighbors + compared) if params.n_matchings else 0
     stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2 + matches
     if params.centre:
         stages["centre"] = MOVED_REFERENCES + CENTRING_MEMORY * max(stages["templates"], stages["match"])

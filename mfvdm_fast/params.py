@@ -203,6 +203,21 @@ def settle(params: DenoiseParams, closure: float, n_particles: int) -> DenoisePa
     return replace(params, **{name: chosen[name] for name in left})
 
 
+# Where particles are matched twice, they are matched again until the lists of the matched agree: a third and a fourth
+# time gain .25 and .17 dB at SNR .01 (10,000 particles; closures .27, .31, .37), .14 and 0 dB at .02 (2,000; .48, .54).
+# Particles whose first lists agree lose .1 dB by a second time.
+MATCH_AGAIN_BELOW, MOST_CHOSEN = 0.5, 4
+
+
+def settle_matchings(done: int, closure: float) -> int:
+    """How often particles are to be matched, after they were ``done`` times and their lists close so well.
+
+    >>> [settle_matchings(done, closure) for done, closure in ((1, 0.4), (2, 0.4), (2, 0.6), (4, 0.4))]
+    [1, 3, 2, 4]
+    """
+    return done + (1 < done < MOST_CHOSEN and closure < MATCH_AGAIN_BELOW)
+
+
 def left_idle(asked: DenoiseParams, refined: bool | None) -> dict[str, str]:
     """The parameters other than the default that were ``asked`` for in vain, and why.
 

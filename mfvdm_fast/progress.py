@@ -16,12 +16,26 @@ from typing import TextIO
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
+Report = Callable[[int, int], None]  # of one stage
 
 LOG_STEP = 0.1  # log lines of one stage are at least this fraction apart
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """The default listener: says nothing."""
+
+
+def piece_of(report: Report, done: int, total: int) -> Report:
+    """The report of one of ``total`` pieces of a stage, of which ``done`` are done, as that of the stage.
+
+    >>> piece_of(lambda part, parts: print(part, parts), 1, 4)(8, 16)
+    1500 4000
+    """
+
+    def part_done(part: int, parts: int) -> None:
+        report(1000 * done + 1000 * part // max(parts, 1), 1000 * total)
+
+    return part_done
 
 
 class StageTimes:

@@ -115,6 +115,7 @@ class Unevenness:
     level_spread: float = 0.0  # standard deviation of the levels, in those of a pixel; 0 where they are left
     ramp_spread: float = 0.0  # the same of their slopes along x and y, per px
     gain_ratio: float = 1.0  # between the deviations of the middle 90 % of the images; 1 where they are left
+    n_far: int = 0  # images that lie far off while the others are even, of those that were looked at
 
     @property
     def is_even(self) -> bool:
@@ -134,7 +135,7 @@ class Unevenness:
             parts.append(f"ramps ({self.ramp_spread:.2g} of it per px)")
         if self.has_gains:
             parts.append(f"scales (a factor of {self.gain_ratio:.3g} between the middle 90 %)")
-        return " and ".join(parts)
+        return " and ".join(parts) + (f", {self.n_far} of the images looked at far off" if self.n_far else "")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .doubts import warn_about_junk
 from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
 from .neighbors.groups import n_compared
-from .params import DenoiseParams, settle
+from .params import DenoiseParams, settle, settle_matchings
 from .prepare import Preparation
 from .progress import StageTimes
 from .records import (
@@ -46,10 +46,6 @@ from .stages import RESTORATION, Stages
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
 SURE = 20.0  # log odds of a particle, that one image in ten of coloured noise does not reach
-# Where the first lists agree so little that particles are matched twice, they are matched again until the lists agree:
-# a third and a fourth matching gain .25 and .17 dB at SNR .01 (10,000 particles; closures .27, .31, .37), .14 and 0 dB
-# at .02 (2,000; .48, .54). Particles whose first lists agree lose .1 dB by a second.
-AGREEING, MOST_CHOSEN = 0.5, 4
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
 # restorations are alike; farther ones blur more than they average.
@@ -224,8 +220,9 @@ class Run(Stages):
                 self.judged = self.judge(templates, self.presence, coefs, seen)
             if sweep < asked:
                 table, kept = found, self.judged
-                if sweep + 1 == asked and self.goes_on(table, asked):
-                    asked += 1
+                good = None if kept is None else np.flatnonzero(~kept.junk)
+                if self.asked.n_matchings is None and sweep + 1 == asked:
+                    asked = settle_matchings(asked, measure_closure(table, rows=good))
                     self.params = replace(self.params, n_matchings=asked)
             if self.judged is not None and self.judged.much_junk:
                 told = replace(seen, trust=self.judged.trust)
@@ -244,13 +241,6 @@ class Run(Stages):
             average_matches(coefs, matches, energies, here=here, out=coefs.packed, threads=self.threads)
         self.progress("restore", coefs.k_max + 1, coefs.k_max + 1)
         return table
-
-    def goes_on(self, table: NeighborTable, done: int) -> bool:
-        """Whether particles are matched once more than ``done`` times, as their lists still agree little."""
-        if self.asked.n_matchings is not None or not 1 < done < MOST_CHOSEN:
-            return False
-        good = None if self.judged is None else np.flatnonzero(~self.judged.junk)
-        return measure_closure(table, rows=good) < AGREEING
 
     def consider_places(
         self,
@@ -284,7 +274,7 @@ class Run(Stages):
         count = max(LEAST_NEAREST, n_compared(coefs.n_particles) // PARTICLES_PER_NEAREST)
         graph = self.graph(table if self.judged is None else table.nearest(count), seen.trust)
         solve = self.solver(graph, self.params.n_restoration_eigenvectors, RESTORATION)
-        energies = np.zeros((max(1, k_max + 1), coefs.n_particles, 4))
+        energies = np.zeros((k_max + 1, coefs.n_particles, 4))
 
         def watched(k: int, most: int | None) -> Eigenbasis:
             self.progress("restore", k, coefs.k_max + 1)

@@ -16,7 +16,7 @@ from .neighbors.groups import match_in_groups, n_compared
 from .neighbors.search import search_affinity, search_neighbors
 from .params import DenoiseParams, settle_size
 from .prepare import Preparation
-from .progress import StageTimes
+from .progress import StageTimes, piece_of
 from .records import (
     Eigenbasis,
     FloatArray,
@@ -143,9 +143,8 @@ class Stages:
         shape = (coefs.n_particles, self.n_neighbors)
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
-        matched = False
+        report, done, total = partial(self.progress, "match"), 0, len(templates.fits)
         for side in templates.features(coefs, seen, threads=self.threads):
-            matched = True
             part = match_in_groups(
                 side.observed,
                 side.templates,
@@ -153,8 +152,9 @@ class Stages:
                 self.n_neighbors,
                 seed=self.params.seed,
                 threads=self.threads,
-                progress=partial(self.progress, "match"),
+                progress=piece_of(report, done, total),
             )
+            done += 1
             for field in fields(found):
                 getattr(found, field.name)[side.particles] = getattr(part, field.name)
             likelihood = part.scores + side.baseline[:, None]
@@ -162,7 +162,7 @@ class Stages:
             presence.log_likelihood[side.particles] = likelihood[:, 0]
             presence.average[side.particles] = average_over_views(likelihood, n_views)
             presence.power[side.particles] = side.power(part.indices[:, 0])
-        if not matched:  # a graph without eigenvectors
+        if not done:  # a graph without eigenvectors
             return table
         self.presence = presence
         return found

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mfvdm_fast.neighbors.agreement import measure_closure
-from mfvdm_fast.params import preset
 from mfvdm_fast.records import NeighborTable
-from mfvdm_fast.run import Run
 
 from .reference.eigenbasis import sphere_table
 
@@ -59,17 +57,3 @@ def test_some_lists_may_be_left_out() -> None:
     good, of_all, of_junk = (measure_closure(table, rows=np.flatnonzero(rows)) for rows in (~junk, junk | ~junk, junk))
     assert of_junk < 0.1 < of_all + 0.05 < good
     assert measure_closure(table, rows=np.flatnonzero(junk & ~junk)) == 0.0
-
-
-def test_particles_are_matched_again_while_lists_agree_little() -> None:
-    rng = np.random.default_rng(0)
-    ring = (np.arange(6)[:, None] + [[1, 2, 3, 4, 5]]) % 6  # everyone knows everyone
-    zero = np.zeros((6, 5))
-    agreed = NeighborTable(ring, zero > 0, zero, zero)
-    random = NeighborTable(ring, rng.random((6, 5)) < 0.5, zero, zero)
-    run = Run.__new__(Run)
-    run.asked, run.judged = preset(), None
-    assert [run.goes_on(random, done) for done in (1, 2, 3, 4)] == [False, True, True, False]
-    assert not run.goes_on(agreed, 2)
-    run.asked = preset(n_matchings=2)
-    assert not run.goes_on(random, 2)

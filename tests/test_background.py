@@ -234,3 +234,5 @@ def test_one_image_far_off_is_enough(kind: str, rng: np.random.Generator) -> Non
             told and kind == "ramp",
             told and kind == "scale",
         )
+        assert found.n_far == told
+        assert found.describe().endswith(", 1 of the images looked at far off") == told

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.params import USED_BY, DenoiseParams, left_idle, preset, settle, settle_size, uses
+from mfvdm_fast.params import USED_BY, DenoiseParams, left_idle, preset, settle, settle_matchings, settle_size, uses
 
 
 def test_presets_and_their_errors() -> None:
@@ -107,3 +107,8 @@ def test_lists_of_large_stacks_may_close_less() -> None:
 def test_parameters_are_checked(change: dict[str, object], text: str) -> None:
     with pytest.raises(ParameterError, match=text):
         DenoiseParams(**change)  # type: ignore[arg-type]
+
+
+def test_particles_are_matched_again_while_their_lists_agree_little() -> None:
+    assert [settle_matchings(done, 0.2) for done in (1, 2, 3, 4, 7)] == [1, 3, 4, 4, 7]
+    assert [settle_matchings(done, 0.7) for done in (1, 2, 3, 4, 7)] == [1, 2, 3, 4, 7]

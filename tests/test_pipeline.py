@@ -382,3 +382,13 @@ def test_every_stage_reports_its_end(params: DenoiseParams) -> None:
         assert all(done <= total for done, total in counts)
     rounds = [done for done, _ in heard.get("templates", [])].count(0)
     assert rounds == (params.n_matchings or 0)
+
+
+def test_a_matching_is_reported_as_one_piece_of_work() -> None:
+    """Not once for each part of the particles."""
+    heard: list[tuple[int, int]] = []
+    stack = simulate_stack(synthetic_particle(24), PIXEL_SIZE, 100, SimulationSettings(snr=0.5), seed=1)
+    params = replace(PARAMS, n_matchings=2)
+    denoise(stack, params, threads=1, progress=lambda stage, *count: heard.append(count) if stage == "match" else None)
+    assert [done for done, _ in heard].count(0) == 2
+    assert [done for done, total in heard if done == total] == [4000, 4000]

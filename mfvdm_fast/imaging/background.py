@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import SMALLEST_BOX
-from ..records import FloatArray, Images, ImageStack, IndexArray, Unevenness
+from ..records import BoolArray, FloatArray, Images, ImageStack, IndexArray, Unevenness
 from ..threads import map_in_order
 
 FEWEST = 8  # images, of which anything can be told
@@ -23,8 +23,8 @@ CERTAIN = 5.0  # standard errors of Fisher's z
 LEAST_SHARED = 0.3  # correlation of corners and middle: levels of .02 standard deviations of white noise in 64 px
 CLIP = 3.0  # standard deviations, by MAD, that an image may count for
 # What lies so far off in its corners and its middle alike is hardly junk: deviations of the noise (level, ramp at the
-# edge of the image), logarithm of a scale.
-FAR_LEVEL, FAR_RAMP, FAR_SCALE = 2.0, 4.0, 3.0
+# edge of the image), and how many times the usual scale.
+FAR_LEVEL, FAR_RAMP, FAR_SCALE = 2.0, 4.0, 20.0
 WILD = 1e6
 LEAST_GAIN = 0.1  # standard deviation of its logarithm
 MOST_LEFT = 0.6  # of the spread of log deviations, once those of the backgrounds are out
@@ -155,7 +155,8 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     standard deviations of the noise: .18, .41, .94; ramps of .001 per px .41. Deviations: of gains between .5 and 2
     .998, but up to .65 with much junk, which is told otherwise. Where the background may be the particle's own (SNR
     above 3) they are left. Of a few images among many even ones no correlation tells: one that lies far off in
-    its corners and its middle alike is enough (FAR_LEVEL, FAR_RAMP, FAR_SCALE). Junk of SNR 1 lies .6, 2.9 and 1.6 off.
+    its corners and its middle alike is enough (FAR_LEVEL, FAR_RAMP, FAR_SCALE). Junk of SNR 1 lies .6, 2.9
+    and (scale) 4 off.
 
     Examples
     --------
@@ -172,16 +173,20 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
     found = measure_surroundings(images, threads)
     outer, inner = found.log_corners, found.log_middle
     known = np.isfinite(outer) & np.isfinite(inner)
-    usual = float(np.median(outer[known])) if known.any() else 0.0
-    is_noise = 2 * np.median((outer - inner)[known]) > np.log(FAINTEST) if known.any() else False
-    has_gains = bool(is_noise) and _has_gains(outer[known], inner[known])
+    if not known.any():
+        return Unevenness()
+    usual = float(np.median(outer[known]))
+    # Where the background may be the particle's own, nothing lies far off it.
+    is_noise = 2 * np.median((outer - inner)[known]) > np.log(FAINTEST)
+    unit, far = float(np.exp(usual)), 1.0 if is_noise else np.inf
+    scales = np.exp(outer - usual)[None], np.exp(inner - np.median(inner[known]))[None]
+    has_gains, far_off = _told(bool(is_noise) and _has_gains(outer[known], inner[known]), *scales, FAR_SCALE * far)
     gain = _gains(outer, usual) if has_gains else np.ones(len(images))
     corners, middle = (found.corners / gain[:, None]).T, (found.middle / gain[:, None]).T
-    unit = float(np.exp(usual))
-    far = unit if is_noise else np.inf
-    far_ramp = FAR_RAMP * far / (images.shape[-1] / 2)
-    has_ramps = _is_shared(corners[1:].ravel(), middle[1:].ravel()) or _any_far(corners[1:], middle[1:], far_ramp)
-    has_levels = _is_shared(corners[0], middle[0]) or _any_far(corners[:1], middle[:1], FAR_LEVEL * far)
+    is_shared, far_ramp = _is_shared(corners[1:].ravel(), middle[1:].ravel()), 2 * FAR_RAMP * unit / images.shape[-1]
+    has_ramps, far_too = _told(is_shared, corners[1:], middle[1:], far_ramp * far)
+    is_shared = _is_shared(corners[0], middle[0])
+    has_levels, as_far = _told(is_shared, corners[:1], middle[:1], FAR_LEVEL * unit * far)
     return Unevenness(
         has_levels=has_levels or has_ramps,
         has_ramps=has_ramps,
@@ -190,6 +195,7 @@ def estimate_unevenness(images: Images, threads: int = 1) -> Unevenness:
         level_spread=_spread(middle[0]) / unit if has_levels else 0.0,
         ramp_spread=_spread(middle[1:]) / unit if has_ramps else 0.0,
         gain_ratio=float(np.exp(NINETY * _spread(outer[known]))) if has_gains else 1.0,
+        n_far=int((far_off | far_too | as_far).sum()),
     )
 
 
@@ -198,14 +204,16 @@ def _is_shared(one: FloatArray, other: FloatArray) -> bool:
     return common > LEAST_SHARED and certainty > CERTAIN
 
 
-def _any_far(one: FloatArray, other: FloatArray, far: float) -> bool:
-    """Whether one image, of columns of (c, n), lies ``far`` from the median in both, to the same side.
+def _told(is_shared: bool, one: FloatArray, other: FloatArray, far: float) -> tuple[bool, BoolArray]:
+    """Whether images differ, and which (n,) of them, columns of (c, n), tell so although no correlation does.
 
-    Those that lie WILD times as far have a pixel that is refused later, in which the rest of the sums is lost.
+    Those are ``far`` from the median in both, to the same side. Such as are WILD times as far have a pixel that is
+    refused later, in which the rest of the sums is lost.
     """
     a, b = (values - np.median(values, axis=1, keepdims=True) for values in (one, other))
     near, most = np.minimum(np.abs(a), np.abs(b)), np.maximum(np.abs(a), np.abs(b))
-    return bool(np.any((np.sign(a) == np.sign(b)) & (near > far) & (most < WILD * far)))
+    found = ((np.sign(a) == np.sign(b)) & (near > far) & (most < WILD * far)).any(axis=0)
+    return is_shared or bool(found.any()), np.asarray(found & (not is_shared))
 
 
 def _spread(values: FloatArray) -> float:
@@ -221,8 +229,6 @@ def _has_gains(outer: FloatArray, inner: FloatArray) -> bool:
     before: where half are junk .63 to 1.4 in 33 px, 1 and more in 48 and 64 px; of gains of .1 (standard deviation of
     the logarithm) .3 at SNR .05, .8 at .2 with .3 of junk; of .2 .55 there.
     """
-    if _any_far(np.exp(outer - np.median(outer))[None], np.exp(inner - np.median(inner))[None], np.exp(FAR_SCALE)):
-        return True
     least = min(_spread(outer), _spread(inner))
     return _is_shared(outer, inner) and least > LEAST_GAIN and _spread(outer - inner) < MOST_LEFT * least
 

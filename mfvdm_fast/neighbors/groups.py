@@ -8,16 +8,15 @@ leading eigenvalues of the graph apart, and their number within reach of a short
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
 
 from ..errors import ParameterError
+from ..progress import Report, piece_of
 from ..records import IndexArray, NeighborTable, SteerableCoefficients
 from .match import match_neighbors
-
-Report = Callable[[int, int], None]
 
 ALL_UP_TO = 20_000  # particles: all are compared with all
 # The groups of one round are joined by those of the others alone: the fewer the rounds, the more they look like
@@ -102,7 +101,7 @@ def match_in_groups(
                 np.searchsorted(members, particles[rows]),
                 count,
                 threads=threads,
-                progress=None if progress is None else _within(progress, done, total),
+                progress=None if progress is None else piece_of(progress, done, total),
             )
             found.indices[rows], found.mirrored[rows] = members[part.indices], part.mirrored
             found.angles[rows], found.scores[rows] = part.angles, part.scores
@@ -143,12 +142,3 @@ def _some(features: SteerableCoefficients, rows: IndexArray) -> SteerableCoeffic
 
 def _empty(n: int, k: int) -> NeighborTable:
     return NeighborTable(np.empty((n, k), np.int64), np.empty((n, k), bool), np.empty((n, k)), np.empty((n, k)))
-
-
-def _within(progress: Report, done: int, total: int) -> Report:
-    """Progress of one group as that of all."""
-
-    def report(part: int, parts: int) -> None:
-        progress(1000 * done + 1000 * part // max(parts, 1), 1000 * total)
-
-    return report

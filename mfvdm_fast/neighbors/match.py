@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,11 +9,10 @@ from ..errors import InputError, ParameterError
 from ..kernels.matching import match_by_rotation
 from ..kernels.pairs import Lanes, cluster_order, pack_lanes
 from ..kernels.peaks import align_lanes, heights_of_lanes
+from ..progress import Report
 from ..records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from ..threads import use_threads
 from .features import best_codes, check_features, check_n_neighbors
-
-Report = Callable[[int, int], None]
 
 # Candidates on the grid of angles: twice as many as are asked for, and some. Those that are aligned exactly, after a
 # parabola has told how high their peaks are: a few more than are asked for.

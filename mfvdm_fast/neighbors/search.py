@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ..kernels.affinity import nearest_by_affinity
 from ..kernels.distance import nearest_by_rotation
 from ..kernels.pairs import cluster_order, pack_lanes
 from ..kernels.peaks import align_lanes, heights_of_lanes
+from ..progress import Report
 from ..records import BoolArray, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from ..threads import use_threads
 from .features import best_codes, check_features, check_n_neighbors, leading_part
-
-Report = Callable[[int, int], None]
 
 # Candidates of the search with leading components: twice as many as are asked for, and some. Those of the ranking with
 # all components: a few more than are asked for, so that the grid of angles does not decide who is in.
