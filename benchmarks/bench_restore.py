@@ -11,6 +11,7 @@ from conftest import Recorder
 from inputs import M_RESTORE, Chain, K, M, solve_bases
 from measure import Work
 
+from mfvdm_fast.neighbors.cells import CANDIDATES, PER_CELL, divide_in_cells
 from mfvdm_fast.neighbors.match import match_neighbors
 from mfvdm_fast.records import Eigenbasis, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore.graph_map import GraphMap, restore_graph_map, scaled_eigenbasis
@@ -60,11 +61,13 @@ def sides(chain: Chain, bases: Bases) -> list[TemplateFeatures]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_match(record: Recorder, chain: Chain, sides: list[TemplateFeatures], threads: int) -> None:
-    """Each part of the particles against all templates."""
+    """Each part of the particles against the templates, divided in cells once, as a job does it."""
     width = sides[0].templates.packed.shape[1]
 
     def call() -> list[NeighborTable]:
-        return [match_neighbors(s.observed, s.templates, s.particles, K, threads=threads) for s in sides]
+        power = np.mean(np.abs(sides[0].observed.packed) ** 2, axis=0)
+        cells = divide_in_cells(sides[0].templates, power, threads)
+        return [match_neighbors(s.observed, s.templates, s.particles, K, cells=cells, threads=threads) for s in sides]
 
     def check(found: list[NeighborTable]) -> None:
         side, ks = sides[0], range(sides[0].templates.k_max + 1)
@@ -80,8 +83,8 @@ def test_match(record: Recorder, chain: Chain, sides: list[TemplateFeatures], th
         best[rows, side.particles[rows]] = best[rows, chain.n + side.particles[rows]] = -np.inf
         np.testing.assert_allclose(found[0].scores[:CHECKED, 0], best.max(axis=1), rtol=1e-2, atol=1e-2)
 
-    pairs = 2 * float(len(sides[0].particles)) * chain.n
-    how = "8 for each pair and component, plain and mirrored together; the maximum over angles not counted"
+    pairs = float(chain.n) * (2 * chain.n / PER_CELL + CANDIDATES * (2 * K + 8))
+    how = "8 for each pair that is compared and component; the maximum over angles not counted"
     record("match with templates, top 50", f"n = {chain.n:,}, {width} components", call, threads=threads, check=check,
            work=Work(how, 8 * pairs * width), rounds=2)  # fmt: skip
 

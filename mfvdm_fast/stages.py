@@ -12,7 +12,8 @@ from .graph.arrangement import arrange_graph
 from .graph.eigenbasis import SolverOptions, solve_eigenbasis
 from .graph.frequency_graph import build_frequency_graph, build_trusted_graph
 from .neighbors.align import align_pairs
-from .neighbors.groups import match_in_groups, n_compared
+from .neighbors.cells import Cells, divide_in_cells
+from .neighbors.groups import match_in_groups, n_compared, worth_cells
 from .neighbors.search import search_affinity, search_neighbors
 from .params import DenoiseParams, settle_size
 from .prepare import Preparation
@@ -144,12 +145,17 @@ class Stages:
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
         report, done, total = partial(self.progress, "match"), 0, len(templates.fits)
+        cells: Cells | None = None
         for side in templates.features(coefs, seen, threads=self.threads):
+            if cells is None and worth_cells(coefs.n_particles):  # templates of all parts are alike in the same way
+                power = np.mean(np.abs(side.observed.packed) ** 2, axis=0)
+                cells = divide_in_cells(side.templates, power, self.threads)
             part = match_in_groups(
                 side.observed,
                 side.templates,
                 side.particles,
                 self.n_neighbors,
+                cells=cells,
                 seed=self.params.seed,
                 threads=self.threads,
                 progress=piece_of(report, done, total),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mfvdm_fast.budget import MATCHED_WITH, PARTS, predict
+from mfvdm_fast.budget import IN_CELLS, MATCHED_WITH, PARTS, predict
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.neighbors.groups import ALL_UP_TO
+from mfvdm_fast.neighbors.groups import ALL_UP_TO, CELLS_FROM
 from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.records import DiskSupport
 from mfvdm_fast.restore import templates
@@ -105,8 +105,16 @@ def test_too_little_memory_is_refused() -> None:
 
 def test_matching_grows_with_the_templates_that_are_compared() -> None:
     assert MATCHED_WITH == ALL_UP_TO
-    few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (20_000, 80_000))
-    assert 3.9 < many / few < 4.1
+    few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (40_000, 80_000))
+    assert 1.95 < many / few < 2.05
+
+
+def test_templates_in_cells_are_expected_where_there_are_cells() -> None:
+    assert IN_CELLS == CELLS_FROM
+    without, with_cells = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (IN_CELLS - 1, IN_CELLS))
+    assert with_cells < without
+    few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (MATCHED_WITH, MATCHED_WITH + 1))
+    assert few < 0.5 * many
 
 
 def test_memory_of_templates_is_that_of_all_their_parts() -> None:

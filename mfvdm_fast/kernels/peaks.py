@@ -222,8 +222,10 @@ def _heights(
         i = take(counter)
         while i < len(indices):
             for t in range(indices.shape[1]):
-                pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
-                heights[i, t] = _height(c, width, tables, grid)
+                heights[i, t] = -np.inf
+                if indices[i, t] >= 0:
+                    pair_coefficients(lanes, i, indices[i, t], -1.0 if mirrored[i, t] else 1.0, c)
+                    heights[i, t] = _height(c, width, tables, grid)
             i = take(counter)
 
 
@@ -272,7 +274,10 @@ def align_lanes(
 
 
 def heights_of_lanes(lanes: Lanes, k_max: int, indices: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Float32s:
-    """Heights of :func:`align_lanes` to about 1e-3 of their size, from a parabola through the grid: much cheaper."""
+    """Heights of :func:`align_lanes` to about 1e-3 of their size, from a parabola through the grid: much cheaper.
+
+    -inf where ``indices`` are negative.
+    """
     heights = np.empty(indices.shape, np.float32)
     _heights(lanes, indices, mirrored, quarter_circle_tables(k_max), heights, get_num_threads())
     return heights

@@ -16,9 +16,11 @@ import numpy as np
 from ..errors import ParameterError
 from ..progress import Report, piece_of
 from ..records import IndexArray, NeighborTable, SteerableCoefficients
+from .cells import Cells
 from .match import match_neighbors
 
-ALL_UP_TO = 20_000  # particles: all are compared with all
+CELLS_FROM = 4_000  # particles: of fewer, all are compared with all as fast
+ALL_UP_TO = 20_000  # particles: beyond, they are matched in groups
 # The groups of one round are joined by those of the others alone: the fewer the rounds, the more they look like
 # separate stacks to the graph (an eigenvalue of 1 / ROUNDS, which must be less than those of the views).
 ROUNDS = 4
@@ -32,6 +34,15 @@ def n_compared(n_particles: int) -> int:
     (5000, 20000)
     """
     return min(n_particles, ALL_UP_TO)
+
+
+def worth_cells(n_particles: int) -> bool:
+    """Whether templates are to be divided in cells: not so few that it takes longer, nor more than are compared.
+
+    >>> [worth_cells(n) for n in (2_000, 10_000, 40_000)]
+    [False, True, False]
+    """
+    return CELLS_FROM <= n_particles <= ALL_UP_TO
 
 
 def random_groups(n_particles: int, seed: int = 0) -> Iterator[list[IndexArray]]:
@@ -55,6 +66,7 @@ def match_in_groups(
     particles: IndexArray,
     n_neighbors: int,
     *,
+    cells: Cells | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: Report | None = None,
@@ -67,6 +79,7 @@ def match_in_groups(
     Parameters
     ----------
     observed, templates, particles, n_neighbors, threads, progress : as in ``match_neighbors``.
+    cells : as in ``match_neighbors``, where there is one group; see :func:`worth_cells`.
     seed : of the groups.
 
     Raises
@@ -100,6 +113,7 @@ def match_in_groups(
                 _some(templates, members),
                 np.searchsorted(members, particles[rows]),
                 count,
+                cells=cells,
                 threads=threads,
                 progress=None if progress is None else piece_of(progress, done, total),
             )

@@ -12,6 +12,7 @@ from ..kernels.peaks import align_lanes, heights_of_lanes
 from ..progress import Report
 from ..records import Coefficients, FloatArray, IndexArray, NeighborTable, SteerableCoefficients
 from ..threads import use_threads
+from .cells import Cells
 from .features import best_codes, check_features, check_n_neighbors
 
 # Candidates on the grid of angles: twice as many as are asked for, and some. Those that are aligned exactly, after a
@@ -25,6 +26,7 @@ def match_neighbors(
     particles: ArrayLike | None,
     n_neighbors: int,
     *,
+    cells: Cells | None = None,
     threads: int | None = None,
     progress: Report | None = None,
 ) -> NeighborTable:
@@ -36,11 +38,12 @@ def match_neighbors(
     observations as the CTF and the noise weigh them, with minus half the power of the templates in additional columns
     of k = 0, it is a log-likelihood; it may be negative.
 
-    All templates are compared with all components, at ``kernels.matching.grid_size(k_max)`` (at least 4 k_max) angles;
-    the best 2 K + 8 of each particle are looked at more closely, and the K of largest exact score are kept. On
-    simulated 70S particles at signal-to-noise ratios of .05 and .01 these are 99.6 to 99.9 % of the K best. (j plain)
-    and (j mirrored) are different candidates; ties go to the smaller j, then to the plain one. No r x n array is held:
-    the extra memory is about three times that of both features, and 120 r K bytes.
+    Without ``cells`` all templates are compared, with all components, at ``kernels.matching.grid_size(k_max)`` (at
+    least 4 k_max) angles; the best 2 K + 8 of each particle are looked at more closely, and the K of largest exact
+    score are kept. On simulated 70S particles at signal-to-noise ratios of .05 and .01 these are 99.6 to 99.9 % of the
+    K best. (j plain) and (j mirrored) are different candidates; ties go to the smaller j, then to the plain one. No
+    r x n array is held: the extra memory is about three times that of both features, and 120 r K bytes (250 with
+    ``cells``).
 
     Parameters
     ----------
@@ -49,6 +52,8 @@ def match_neighbors(
     particles : (r,), the template that each observed particle must not be matched with: its own. All different. None
         when they may be matched with all.
     n_neighbors : K, fewer than n.
+    cells : of the templates, from :func:`~.cells.divide_in_cells`: compare only those of the best cells, in less than
+        half of the time.
     threads : all cores this process may use when left out; the result does not depend on it.
     progress : called as ``progress(done, total)``.
 
@@ -83,7 +88,10 @@ def match_neighbors(
     count = check_n_neighbors(n_neighbors, len(columns))
     n_best = min(2 * count + SPARE, 2 * (len(columns) - 1))
     with use_threads(threads) as n_threads:
-        _, codes = match_by_rotation(rows, columns, offsets, own, n_best, progress)
+        if cells is None:
+            _, codes = match_by_rotation(rows, columns, offsets, own, n_best, progress)
+        else:
+            codes = cells.candidates(rows, columns, offsets, own, n_best, progress)
         # Similar templates side by side, and similar rows after each other: templates are then found in the cache.
         column_order = cluster_order(columns)
         place = np.argsort(column_order)
@@ -101,7 +109,7 @@ def _best_of(
 
     Row i stands at i in ``lanes``, template j at ``place[j]``.
     """
-    heights = heights_of_lanes(lanes, k_max, place[codes // 2], codes % 2 == 1)
+    heights = heights_of_lanes(lanes, k_max, np.where(codes < 0, -1, place[codes // 2]), codes % 2 == 1)
     codes, _ = best_codes(codes, heights, count + count // SPARE_PART + SPARE, threads)
     angles, scores = align_lanes(lanes, k_max, place[codes // 2], codes % 2 == 1)
     codes, order = best_codes(codes, scores, count, threads)

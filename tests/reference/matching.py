@@ -39,3 +39,15 @@ def best_templates(
     flat = masked.transpose(1, 2, 0).reshape(len(own), -1)
     codes = np.argsort(-flat, axis=1, kind="stable")[:, :n_best]
     return codes, np.take_along_axis(flat, codes, axis=1)
+
+
+def nearest_pivots(
+    templates: SteerableCoefficients, power: NDArray[np.float64], pivots: NDArray[np.int64], n_angles: int
+) -> NDArray[np.float64]:
+    """min over angles of sum_c power_c |b_c - b'_c|^2, b' a pivot turned, and plain or mirrored: (2, n, c)."""
+    weighed = SteerableCoefficients(templates.packed * np.sqrt(power), templates.offsets)
+    own = SteerableCoefficients(weighed.packed[pivots], templates.offsets)
+    k = np.repeat(np.arange(templates.k_max + 1), np.diff(templates.offsets))
+    size = [(np.where(k == 0, 1, 2) * np.abs(side.packed) ** 2).sum(axis=1) for side in (weighed, own)]
+    best, _ = rotation_scores(weighed, own, n_angles)
+    return size[0][:, None] + size[1] - 2 * best
