@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_positive
-from ..errors import InputError, MfvdmWarning, ParameterError, counted
+from ..errors import InputError, MfvdmWarning, ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf, read_phase_flipped
-from .image_names import ImageNames, folder_of_names, refuse_duplicates, resolve_image_names
+from .image_names import folder_of_names, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
-from .mrc import MrcHeader, read_header
+from .mrc import read_header
 from .particle_table import find_particles, origin_columns, read_box_size, read_pixel_size, read_shifts
+from .stack_checks import check_headers, check_origins, refuse_bad_pixels
 from .star import StarFile, read_star
 
 _SUFFIXES = ".star, .mrcs, .mrc"
@@ -26,7 +27,6 @@ _CRYOSPARC = (
     "; of a cryoSPARC job write a STAR file first, with csparc2star.py of the package pyem (csparc2star.py "
     "particles.cs passthrough_particles.cs particles.star), and give the cryoSPARC project folder with --project-dir"
 )
-_NAMED = 5  # how many bad images a message names
 
 
 class ParticleStack:
@@ -165,36 +165,8 @@ class ParticleStack:
     def _load(self, rows: IndexArray) -> Images:
         images = np.empty((len(rows), self.box_size, self.box_size), np.float32)
         self._source.fill(rows, images)
-        self._refuse_bad(rows, images)
+        refuse_bad_pixels(images, rows, self.n_particles, self._source.name)
         return np.negative(images, out=images) if self._invert else images
-
-    def _refuse_bad(self, rows: IndexArray, images: Images) -> None:
-        """Raise InputError for bad ones of these images; of others, which are not read yet, nothing is known."""
-        seen = "" if len(rows) >= self.n_particles else f" ({len(rows)} of {self.n_particles} images were looked at)"
-        flat = images.reshape(len(rows), self.box_size**2)
-        # Constant images are rare: the first image row sorts out nearly all others.
-        suspects = np.flatnonzero((images[:, 0] == images[:, 0, :1]).all(axis=1))
-        constant = suspects[(flat[suspects] == flat[suspects, :1]).all(axis=1)]
-        if not np.isfinite(images).all():
-            counts = (~np.isfinite(flat)).sum(axis=1)
-            bad = np.flatnonzero(counts)
-            listing = ", ".join(
-                f"{self._source.name(int(rows[i]))} ({counted(int(counts[i]), 'pixel')})" for i in bad[:_NAMED]
-            )
-            raise InputError(
-                f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32{seen}; "
-                "extract the particles again or leave these out"
-            )
-        if len(constant):
-            listing = ", ".join(f"{self._source.name(int(rows[i]))} (all {flat[i, 0]:g})" for i in constant[:_NAMED])
-            raise InputError(
-                f"{listing}{_more(len(constant))}: every pixel has the same value{seen}; leave these images out of the "
-                "stack"
-            )
-
-
-def _more(count: int) -> str:
-    return f" and {count - _NAMED} more" if count > _NAMED else ""
 
 
 def open_stack(
@@ -250,10 +222,10 @@ def _open_star(
     names = resolve_image_names(table.particles, path, project_dir)
     refuse_duplicates(table.particles, names)
     headers = tuple(read_header(file) for file in names.files)
-    _check_headers(headers, names, table.particles.label, box_size)
+    check_headers(headers, names, table.particles.label, box_size)
     pixel_size = headers[0].pixel_size if pixel_size is None else pixel_size
     shifts = read_shifts(table, pixel_size)
-    _check_shifts(shifts, headers[0].nx, table.particles.label)
+    check_origins(shifts, headers[0].nx, table.particles.label)
     return ParticleStack(
         FileSource(headers, names.file_of, names.index),
         pixel_size=pixel_size,
@@ -263,37 +235,3 @@ def _open_star(
         star=star,
         invert=invert,
     )
-
-
-def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:
-    outside = np.empty(0, np.int64) if shifts is None else np.flatnonzero((np.abs(shifts) > box_size / 2).any(axis=1))
-    if shifts is not None and len(outside):
-        x, y = -shifts[outside[0]]
-        raise InputError(
-            f"{label}: row {outside[0] + 1}: the origin ({x:g}, {y:g}) px lies outside the box of {box_size} px "
-            f"({counted(len(outside), 'such row')}); extract the particles again, or correct the origins or the pixel "
-            "size"
-        )
-
-
-def _check_headers(headers: tuple[MrcHeader, ...], names: ImageNames, label: str, box_size: int | None) -> None:
-    other = next((header for header in headers if header.nx != headers[0].nx), None)
-    if other is not None:
-        raise InputError(
-            f"{label}: images must all have one box size: {headers[0].path} has {headers[0].nx} px, "
-            f"{other.path} has {other.nx} px; rescale or split the particles"
-        )
-    if box_size is not None and box_size != headers[0].nx:
-        raise InputError(
-            f"{label}: _rlnImageSize is {box_size} px, the images in {headers[0].path} have {headers[0].nx} px; "
-            "correct data_optics (the pixel size too, if the images were rescaled)"
-        )
-    held = np.array([header.n_images for header in headers])[names.file_of]
-    beyond = np.flatnonzero(names.index >= held)
-    if len(beyond):
-        row = int(beyond[0])
-        more = f" (and {counted(len(beyond) - 1, 'more such row')})" if len(beyond) > 1 else ""
-        raise InputError(
-            f"{label}: row {row + 1} names image {names.index[row] + 1} of {headers[names.file_of[row]].path}, which "
-            f"holds {counted(int(held[row]), 'image')}{more}; is it the right stack?"
-        )
