@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -88,6 +90,27 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     if value not in choices:
         raise ParameterError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def check_switch(name: str, value: bool | None, *, optional: bool = False) -> None:
+    """Raise ParameterError unless ``value`` is True or False, or None where it is ``optional``.
+
+    >>> check_switch("ctf", False)
+    """
+    if not (isinstance(value, bool) or (optional and value is None)):
+        rule = "True, False or None" if optional else "True or False"
+        raise ParameterError(f"{name} must be {rule}, got {value!r:.80}; give it without quotes, as a bool")
+
+
+def check_path(name: str, value: str | os.PathLike[str], hint: str) -> Path:
+    """``value`` as a path. Raises ParameterError, with a ``hint`` of what to do, unless it is a str or a Path.
+
+    >>> check_path("path", "a.star", "give its name").suffix
+    '.star'
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ParameterError(f"{name} must be a str or a Path, got {type(value).__name__}; {hint}")
+    return Path(value)
 
 
 def check_defocus(ctf: CtfParameters) -> None:

@@ -52,7 +52,7 @@ def denoise(
     InputError
         When the stack cannot be denoised (too few particles, constant or masked images, no signal above the noise).
     ParameterError
-        When a parameter breaks its rule, or the job does not fit ``max_memory_bytes``.
+        When a parameter breaks its rule or is of another kind, or the job does not fit ``max_memory_bytes``.
     SolverError
         When the eigensolver fails.
 
@@ -67,6 +67,11 @@ def denoise(
     (300, 33, 33)
     """
     params = _check_arguments(stack, params)
+    if not callable(progress):
+        raise ParameterError(
+            f"progress must be a function, called as progress(stage, done, total), got {type(progress).__name__}: give "
+            "one, or leave it out"
+        )
     count = resolve_threads(threads)
     if max_memory_bytes is not None:
         check_positive("max_memory_bytes", max_memory_bytes)
@@ -111,11 +116,7 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
 
 def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> DenoiseParams:
     """The parameters to use; InputError or ParameterError for arguments of another kind."""
-    if not isinstance(stack, ImageStack):
-        raise InputError(
-            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
-            "array with ParticleStack.from_array(images, pixel_size, ctf)"
-        )
+    _check_kind(stack)
     if params is not None and not isinstance(params, DenoiseParams):
         raise ParameterError(
             f"params must be DenoiseParams, got {type(params).__name__}: make them with preset, as in "
@@ -124,13 +125,24 @@ def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> Denoise
     return params or DenoiseParams()
 
 
+def _check_kind(stack: ImageStack) -> None:
+    if not isinstance(stack, ImageStack):
+        raise InputError(
+            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
+            "array with ParticleStack.from_array(images, pixel_size, ctf)"
+        )
+
+
 def find_unevenness(stack: ImageStack, *, threads: int | None = None) -> Unevenness:
     """What :func:`denoise` will take out of each image: levels, ramps and scales in which images of a sample differ.
+
+    Raises InputError for what is no stack.
 
     >>> from mfvdm_fast import simulate_stack, synthetic_particle
     >>> find_unevenness(simulate_stack(synthetic_particle(33), 5.0, 300)).is_even
     True
     """
+    _check_kind(stack)
     with use_threads(threads) as count:
         return estimate_unevenness(stack.read(sample_rows(stack)), count)
 

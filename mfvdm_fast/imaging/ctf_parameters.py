@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 
 import numpy as np
@@ -25,7 +26,8 @@ def make_ctf(
     """CTF parameters of n particles from numbers or (n,) arrays; V defaults to U, angles are radians.
 
     ``rest`` takes ``phase_shift`` (radians, 0), ``bfactor_angstrom2`` (0) and ``scale`` (1). Raises ParameterError
-    naming the first particle whose values cannot be right, InputError for defocus that is not in Å.
+    naming the first particle whose values cannot be right, or the parameter that is no number or has a shape that does
+    not go with the others; InputError for defocus that is not in Å.
 
     >>> len(make_ctf([10000.0, 12000.0], voltage_kv=200.0))
     2
@@ -44,11 +46,31 @@ def make_ctf(
     unknown = sorted(set(rest) - set(values))
     if unknown:
         raise ParameterError(f"{unknown[0]!r} is no CTF parameter; the parameters are {', '.join(values)}")
-    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (values | rest).values()))
+    arrays = {name: _numbers(name, value) for name, value in (values | rest).items()}
+    try:
+        columns = np.broadcast_arrays(*arrays.values())
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.size != 1)
+        raise ParameterError(
+            f"CTF parameters must have one value, or one for each of n particles, got the shapes {shapes}; give arrays "
+            "of one length"
+        ) from error
     ctf = CtfParameters(**{name: np.array(column) for name, column in zip(values, columns, strict=True)})
     check_ctf(ctf)
     check_defocus(ctf)
     return ctf
+
+
+def _numbers(name: str, value: ArrayLike) -> FloatArray:
+    """``value`` (n,) as float64, n = 1 for a number; ParameterError unless it holds real numbers."""
+    with suppress(ValueError):  # lists of lists of several lengths
+        array = np.asarray(value)
+        if array.dtype.kind in "iuf" and array.ndim <= 1:
+            return np.atleast_1d(array.astype(np.float64))
+    raise ParameterError(
+        f"CTF parameter {name} must be a number, or an array (n,) with one for each particle, got {value!r:.80}; "
+        "convert it to numbers of that shape first"
+    )
 
 
 def check_ctf(ctf: CtfParameters) -> None:

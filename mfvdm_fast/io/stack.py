@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_positive
+from ..checks import check_path, check_positive, check_switch
 from ..errors import InputError, MfvdmWarning, ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf, read_phase_flipped
@@ -56,6 +56,7 @@ class ParticleStack:
         star: StarFile | None = None,
         invert: bool = False,
     ) -> None:
+        check_switch("phase_flipped", phase_flipped)
         if phase_flipped and ctf is None:
             raise ParameterError(
                 "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
@@ -84,7 +85,7 @@ class ParticleStack:
 
         ``phase_flipped``: the signs of the CTF were taken out of the images. Raises InputError for another shape or
         dtype and for masked pixels, ParameterError for a pixel size that is not a positive number, a CTF that is no
-        CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF.
+        CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF, or no bool.
         """
         array = np.asanyarray(images)
         if np.ma.is_masked(array):
@@ -184,18 +185,20 @@ def open_stack(
     ``phase_flipped=True`` says that the images are, where ``rlnCtfDataArePhaseFlipped`` does not. Only headers and the
     table are read here. Raises InputError for whatever is wrong with them: missing or truncated files, modes, boxes
     that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel sizes, an
-    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF.
+    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF, and for arguments of another kind.
     """
-    path = Path(path)
+    path = check_path("path", path, "give the name of a file; of an array make a stack with ParticleStack.from_array")
+    for name, switch in (("invert", invert), ("ctf", ctf), ("phase_flipped", phase_flipped)):
+        check_switch(name, switch)
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
         hint = _CRYOSPARC if suffix == ".cs" else ""
         raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {suffix or 'no suffix'!r}{hint}")
-    if project_dir is not None and not Path(project_dir).is_dir():
-        raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
+    project = None if project_dir is None else check_path("project_dir", project_dir, "give the name of a folder")
+    if project is not None and not project.is_dir():
+        raise InputError(f"{project}: project_dir is not a folder; give the folder where RELION is started")
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
-        project = None if project_dir is None else Path(project_dir)
         return _open_star(path, project, invert=invert, with_ctf=ctf, phase_flipped=phase_flipped)
     header = read_header(path)
     if header.is_volume:
