@@ -207,6 +207,8 @@ def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest
     write_star(star, [f"1@{places['absolute']}/y.mrcs"])
     with pytest.raises(InputError, match=r"no file '/.*/y\.mrcs' \(needed by 1 particle\): start"):
         level()
+    with pytest.raises(ParameterError, match=r"project_dir has no effect without a STAR file, .*a\.mrcs is a stack al"):
+        open_stack(tmp_path / "a.mrcs", project_dir=tmp_path)
     with pytest.raises(InputError, match="nowhere: project_dir is not a folder"):
         level(tmp_path / "nowhere")
 

@@ -185,7 +185,8 @@ def open_stack(
     ``phase_flipped=True`` says that the images are, where ``rlnCtfDataArePhaseFlipped`` does not. Only headers and the
     table are read here. Raises InputError for whatever is wrong with them: missing or truncated files, modes, boxes
     that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel sizes, an
-    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF, and for arguments of another kind.
+    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF, ``project_dir`` without a STAR file, and
+    arguments of another kind.
     """
     path = check_path("path", path, "give the name of a file; of an array make a stack with ParticleStack.from_array")
     for name, switch in (("invert", invert), ("ctf", ctf), ("phase_flipped", phase_flipped)):
@@ -197,6 +198,11 @@ def open_stack(
     project = None if project_dir is None else check_path("project_dir", project_dir, "give the name of a folder")
     if project is not None and not project.is_dir():
         raise InputError(f"{project}: project_dir is not a folder; give the folder where RELION is started")
+    if project is not None and suffix != ".star":
+        raise ParameterError(
+            f"project_dir has no effect without a STAR file, in which the names of images start there: {path} is a "
+            "stack alone; leave it out, or give the STAR file"
+        )
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
         return _open_star(path, project, invert=invert, with_ctf=ctf, phase_flipped=phase_flipped)
