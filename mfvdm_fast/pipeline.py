@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX, check_defocus, check_positive, doubt_about_defocus
+from .checks import SMALLEST_BOX, check_defocus, check_positive, doubts_about_ctf
 from .doubts import warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
@@ -81,8 +81,7 @@ def denoise(
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
-        doubt = "" if prepared.ctf is None else doubt_about_defocus(prepared.ctf)
-        if doubt:
+        for doubt in [] if prepared.ctf is None else doubts_about_ctf(prepared.ctf):
             warnings.warn(f"{prepared.where}{doubt}", MfvdmWarning, stacklevel=2)
         seen = prepared.unevenness
         warn_about_scales(seen.gain_ratio, seen.deviation * 2.0**exponent, prepared.where)
