@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from .budget import Budget, predict
 from .centring import reach_px
 from .checks import SMALLEST_BOX, check_defocus, check_positive, doubts_about_ctf
-from .doubts import warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
+from .doubts import warn_about_contrast, warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, estimate_unevenness, given_radius, sample_rows
@@ -93,6 +93,8 @@ def denoise(
             log.info("%s = %r has no effect: %s", name, getattr(params, name), why)
         if not (prepared.misplaced or result.may_be_noise):
             _doubt_centres(result, prepared)
+        if not result.may_be_noise:
+            warn_about_contrast(result.coefs[0].real, result.levels(), result.junk, prepared.where)
         return in_units_of_input(result, exponent) if exponent else result
 
 
