@@ -76,7 +76,7 @@ def test_read_gives_the_rows_asked_for(scattered: tuple[Path, np.ndarray], rng: 
     stack = open_stack(path)
     for rows in ([], [3], [24, 0, 7, 7], rng.permutation(25)):
         np.testing.assert_array_equal(stack.read(rows), images[np.asarray(rows, int)])
-    for bad in ([-1], [25], [[1]]):
+    for bad in ([-1], [25], [[1]], 3, "a", None, [0.5], [True] * 25):
         with pytest.raises(ParameterError, match="rows must be one-dimensional and between 0 and 24"):
             stack.read(bad)
     with pytest.raises(ParameterError, match="max_images must be at least 1, got 0"):

@@ -145,13 +145,15 @@ class ParticleStack:
             yield rows, self._load(rows)  # no name is bound to the images: the caller alone holds them
 
     def read(self, rows: ArrayLike) -> Images:
-        """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError when out of range."""
-        wanted = np.asarray(rows, np.int64)
-        if wanted.ndim != 1 or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
+        """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError for others."""
+        wanted = np.asarray(rows)
+        whole = wanted.ndim == 1 and (not len(wanted) or wanted.dtype.kind in "iu")
+        if not whole or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
             raise ParameterError(
-                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, got {rows!r:.80}"
+                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, in whole numbers, got "
+                f"{rows!r:.80}"
             )
-        return self._load(wanted)
+        return self._load(wanted.astype(np.int64))
 
     def digest(self) -> str:
         """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array."""
