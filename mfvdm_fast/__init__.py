@@ -23,7 +23,7 @@ _HOME = {
     "SimulationSettings": "simulate",
     "SteerableCoefficients": "records",
     "denoise": "pipeline",
-    "make_ctf": "imaging.ctf",
+    "make_ctf": "imaging.ctf_parameters",
     "open_stack": "io.stack",
     "preset": "params",
     "simulate_stack": "simulate",

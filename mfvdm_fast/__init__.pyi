@@ -1,9 +1,9 @@
+from .imaging.ctf_parameters import make_ctf as make_ctf
 from .io.stack import ParticleStack as ParticleStack
 from .io.stack import open_stack as open_stack
 from .params import DenoiseParams as DenoiseParams
 from .params import preset as preset
 from .pipeline import denoise as denoise
-from .records import CtfParameters as CtfParameters
 from .records import NeighborTable as NeighborTable
 from .records import SteerableCoefficients as SteerableCoefficients
 from .result import DenoiseResult as DenoiseResult

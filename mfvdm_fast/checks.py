@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import InputError, ParameterError
-from .records import CtfParameters, Images
+from .records import BoolArray, CtfParameters, FloatArray, Images
 
 SMALLEST_BOX = 16  # px, in which a particle can be told from noise
 POSSIBLE_DEFOCUS = 50.0, 1e6  # Å, of the largest of a stack: nothing is recorded so near to focus, or so far from it
 USUAL_DEFOCUS = 500.0, 1e5  # Å, of the median
 LEAST_WITHOUT_PLATE = 3000.0  # Å, the same where no phase plate gives contrast; 1 to 3 µm in nm are mostly below
+FAR_BELOW = 1.5  # times: what parts values in nm from those in Å, whose largest is up to 6 times the smallest
+PHASES_IN_RADIANS = 0.1, 3.2  # between them the largest of a stack, if it was meant in radians but taken for degrees
+_NAMED = 5  # how many particles a message names
 
 
 def check_images(name: str, images: ArrayLike) -> Images:
@@ -90,6 +95,27 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     return value
 
 
+def check_switch(name: str, value: bool | None, *, optional: bool = False) -> None:
+    """Raise ParameterError unless ``value`` is True or False, or None where it is ``optional``.
+
+    >>> check_switch("ctf", False)
+    """
+    if not (isinstance(value, bool) or (optional and value is None)):
+        rule = "True, False or None" if optional else "True or False"
+        raise ParameterError(f"{name} must be {rule}, got {value!r:.80}; give it without quotes, as a bool")
+
+
+def check_path(name: str, value: str | os.PathLike[str], hint: str) -> Path:
+    """``value`` as a path. Raises ParameterError, with a ``hint`` of what to do, unless it is a str or a Path.
+
+    >>> check_path("path", "a.star", "give its name").suffix
+    '.star'
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ParameterError(f"{name} must be a str or a Path, got {type(value).__name__}; {hint}")
+    return Path(value)
+
+
 def check_defocus(ctf: CtfParameters) -> None:
     """Raise InputError where defocus can be in no unit but a wrong one, as in µm. In-focus (all 0) is let through.
 
@@ -134,6 +160,85 @@ def doubt_about_defocus(ctf: CtfParameters) -> str:
             "program that wrote them counts the other way, change their signs, else contrast comes out reversed"
         )
     return ""
+
+
+def doubts_about_ctf(ctf: CtfParameters) -> list[str]:
+    """What is odd about the CTF parameters of a stack, and what to do; a text for each doubt.
+
+    >>> doubts_about_ctf(CtfParameters(*np.full((9, 2), 1e4)))
+    []
+    """
+    doubts = doubt_about_defocus(ctf), _doubt_about_rows(ctf), _doubt_about_zeros(ctf), _doubt_about_phases(ctf)
+    return [doubt for doubt in doubts if doubt]
+
+
+def _doubt_about_rows(ctf: CtfParameters) -> str:
+    """Particles, fewer than half, whose defocus lies far below that of all others: in another unit, or 0.
+
+    With a phase plate defocus may be next to 0.
+    """
+    defocus = np.maximum(np.abs(ctf.defocus_u_angstrom), np.abs(ctf.defocus_v_angstrom))
+    ordered = np.sort(defocus)
+    ratio = ordered[1:] / np.maximum(ordered[:-1], 1e-3)
+    below = ratio[: (len(ordered) - 1) // 2]
+    if not below.max(initial=0.0) > FAR_BELOW:
+        return ""
+    last = int(np.argmax(below))
+    low, high = ordered[: last + 1], ordered[last + 1 :]
+    least, most = (POSSIBLE_DEFOCUS[0], USUAL_DEFOCUS[0]) if ctf.phase_shift.any() else (LEAST_WITHOUT_PLATE, 0.0)
+    unit = next((unit for unit, size in (("nm", 10), ("µm", 1e4)) if _lies_in(size * low, high)), "")
+    if not (np.median(low) < least and high[0] > most and (unit or not low[-1])):
+        return ""
+    guess = f"is it in {unit}" if unit else "was it not estimated"
+    return (
+        f"the defocus (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) of {_particles(defocus <= low[-1])} is "
+        f"{_span(low)} Å, far below that of the others, {_span(high)} Å: {guess}? It must be in Å (10000 for 1 µm), "
+        "else the CTF is undone wrongly: correct these rows, or leave them out"
+    )
+
+
+def _lies_in(values: FloatArray, others: FloatArray) -> bool:
+    """Whether sorted values lie where the sorted ``others`` lie, and little beyond."""
+    return bool(values[0] * FAR_BELOW > others[0] and values[-1] < FAR_BELOW * others[-1])
+
+
+def _span(values: FloatArray) -> str:
+    """The least and the largest of sorted values."""
+    low, high = f"{values[0]:.4g}", f"{values[-1]:.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _doubt_about_zeros(ctf: CtfParameters) -> str:
+    """Particles of which one of the two defocus values is 0 and the other is not."""
+    zero = (ctf.defocus_u_angstrom == 0) != (ctf.defocus_v_angstrom == 0)
+    if not zero.any():
+        return ""
+    return (
+        f"one of the two defocus values (rlnDefocusU, rlnDefocusV; defocus_u_angstrom, defocus_v_angstrom) of "
+        f"{_particles(zero)} is 0 and the other is not: taken as told that is astigmatism as large as the defocus. If "
+        "no astigmatism was estimated, both must be the same: correct them, or leave rlnDefocusV out"
+    )
+
+
+def _doubt_about_phases(ctf: CtfParameters) -> str:
+    """Phase shifts so small that they are rather radians where degrees were meant."""
+    largest = float(np.rad2deg(np.abs(ctf.phase_shift).max(initial=0.0)))
+    least, most = PHASES_IN_RADIANS
+    if not least <= largest <= most:
+        return ""
+    return (
+        f"the phase shifts (rlnPhaseShift; phase_shift) are {largest:.3g}° at most, and phase plates give tens of "
+        "degrees: are they in radians? rlnPhaseShift must be in degrees (90 for a quarter of a wave; phase_shift of "
+        "make_ctf in radians), else the CTF is undone wrongly: correct the values"
+    )
+
+
+def _particles(chosen: BoolArray) -> str:
+    """The ``chosen`` (n,) in words, counted from 1 as the rows of a table."""
+    rows = np.flatnonzero(chosen)
+    listing = ", ".join(str(row + 1) for row in rows[:_NAMED])
+    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    return f"{len(rows)} of {len(chosen)} particles ({'row' if len(rows) == 1 else 'rows'} {listing}{more})"
 
 
 def _number(value: object) -> float:

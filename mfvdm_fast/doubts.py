@@ -1,10 +1,11 @@
-"""What a run found that its user should look at: warnings about origins, far shifts, noise, scales and junk."""
+"""What a run found that its user should look at: warnings about origins, shifts, noise, contrast, scales and junk."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import MfvdmWarning
 from .records import BoolArray, FloatArray, OriginColumns
@@ -14,6 +15,8 @@ TAKEN_BACK = 0.6  # of the shifts that the input gives: origins of something els
 LEFT_OVER = 0.25  # of the squares of the shifts found, at most, where the input gives twice or half of these
 FAR = 0.22  # of the particles, found beyond the reach
 MUCH_JUNK = 1 / 3  # of a stack
+MIXED = 0.05  # of the particles, of either contrast
+_NAMED = 5  # how many particles a message names
 SCALES = 1.5  # between the noise of the middle 90 % of the images
 
 
@@ -149,6 +152,50 @@ def warn_about_junk(junk: BoolArray, trust: FloatArray | None = None, where: str
             stacklevel=2,
         )
     return share > MUCH_JUNK
+
+
+def warn_about_contrast(radial: ArrayLike, levels: FloatArray, junk: BoolArray | None = None, where: str = "") -> bool:
+    """Warn (MfvdmWarning) and return True when some of the restored particles are white and some are black.
+
+    What is round in the particles of a stack is much the same in all: they lie on one side of 0 along its principal
+    axis. Black are those that lie beyond half of the median distance on the other side and are darker in their middles
+    than the background. Measured (70S, six synthetic particles and real ones of apoferritin, 1,000 of each), the share
+    that is black in 80 stacks of white protein: 0 to .012 (SNR .003 to .05, up to half junk, contrasts that differ by
+    50 %, shifts, coloured noise, high-passed, CTF not corrected, all methods). Where half are black .38 to .51 (SNR .01
+    and .05), of a quarter .19 and .23, of a tenth .08; at SNR .05 all of these are black, at .01 nine in ten.
+
+    Parameters
+    ----------
+    radial : (n, q), real coefficients of frequency 0 of the restored particles.
+    levels : (n,), of the same, mean of their middles.
+    junk : (n,), left out.
+    where : begins the message.
+
+    Examples
+    --------
+    >>> warn_about_contrast(np.ones((9, 2)), np.ones(9))
+    False
+    """
+    radial = np.asarray(radial, np.float64)
+    good = np.ones(len(radial), bool) if junk is None else ~junk
+    if not good.any():
+        return False
+    along = radial @ np.linalg.eigh(radial[good].T @ radial[good])[1][:, -1]
+    along *= np.sign(along[good] @ levels[good])
+    clear = good & (np.abs(along) > 0.5 * np.median(np.abs(along[good])))
+    white, black = (clear & (sign * along > 0) & (sign * levels > 0) for sign in (1, -1))
+    share = black.sum() / good.sum()
+    if min(white.sum() / good.sum(), share) <= MIXED:
+        return False
+    rows = ", ".join(str(row + 1) for row in np.flatnonzero(black)[:_NAMED])
+    warnings.warn(
+        f"{where}{share:.0%} of the particles are darker than their background, such as those of rows {rows}, and "
+        "others are brighter: this program expects white protein in all images; if stacks of white and of black "
+        "protein were merged, multiply the black images by -1 first",
+        MfvdmWarning,
+        stacklevel=2,
+    )
+    return True
 
 
 def warn_about_scales(ratio: float, deviation: float, where: str = "") -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .checks import check_choice, check_positive, check_whole
+from .checks import check_choice, check_positive, check_switch, check_whole
 from .errors import ParameterError
 
 MOST_MATCHINGS = 10  # more change nothing for the better
@@ -39,8 +39,8 @@ MATCHING = ("n_template_eigenvectors", "n_template_frequencies")
 class DenoiseParams:
     """Parameters of :func:`mfvdm_fast.denoise`. The defaults are the preset "default".
 
-    Raises ParameterError for values out of range, and for a parameter that the method does not use (``USED_BY``) when
-    it is not left at its default.
+    Raises ParameterError for values out of range or of another kind, and for a parameter that the method does not use
+    (``USED_BY``) when it is not left at its default.
 
     Attributes
     ----------
@@ -114,6 +114,9 @@ class DenoiseParams:
         if self.n_matchings is not None and self.n_matchings > MOST_MATCHINGS:
             raise ParameterError(f"n_matchings must be at most {MOST_MATCHINGS}, got {self.n_matchings}")
         check_whole("seed", self.seed, 0)
+        check_switch("ctf", self.ctf)
+        for name in ("refine", "centre", "whiten"):
+            check_switch(name, getattr(self, name), optional=True)
         check_choice("method", self.method, ("graph_map", "spectral", "cwf"))
         check_choice("spectral_filter", self.spectral_filter, ("2λ-λ²", "λ"))
         check_choice("basis", self.basis, ("disk_harmonics", "fourier_bessel"))

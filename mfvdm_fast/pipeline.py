@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX, check_defocus, check_positive, doubt_about_defocus
-from .doubts import warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
+from .checks import SMALLEST_BOX, check_defocus, check_positive, doubts_about_ctf
+from .doubts import warn_about_contrast, warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
 from .prepare import Preparation, estimate_unevenness, given_radius, sample_rows
@@ -52,7 +52,7 @@ def denoise(
     InputError
         When the stack cannot be denoised (too few particles, constant or masked images, no signal above the noise).
     ParameterError
-        When a parameter breaks its rule, or the job does not fit ``max_memory_bytes``.
+        When a parameter breaks its rule or is of another kind, or the job does not fit ``max_memory_bytes``.
     SolverError
         When the eigensolver fails.
 
@@ -67,6 +67,11 @@ def denoise(
     (300, 33, 33)
     """
     params = _check_arguments(stack, params)
+    if not callable(progress):
+        raise ParameterError(
+            f"progress must be a function, called as progress(stage, done, total), got {type(progress).__name__}: give "
+            "one, or leave it out"
+        )
     count = resolve_threads(threads)
     if max_memory_bytes is not None:
         check_positive("max_memory_bytes", max_memory_bytes)
@@ -76,8 +81,7 @@ def denoise(
         times = StageTimes(progress)
         exponent = exponent_of_unit(stack)
         prepared = Preparation(ScaledStack(stack, exponent) if exponent else stack, params, count, times)
-        doubt = "" if prepared.ctf is None else doubt_about_defocus(prepared.ctf)
-        if doubt:
+        for doubt in [] if prepared.ctf is None else doubts_about_ctf(prepared.ctf):
             warnings.warn(f"{prepared.where}{doubt}", MfvdmWarning, stacklevel=2)
         seen = prepared.unevenness
         warn_about_scales(seen.gain_ratio, seen.deviation * 2.0**exponent, prepared.where)
@@ -89,6 +93,8 @@ def denoise(
             log.info("%s = %r has no effect: %s", name, getattr(params, name), why)
         if not (prepared.misplaced or result.may_be_noise):
             _doubt_centres(result, prepared)
+        if not result.may_be_noise:
+            warn_about_contrast(result.coefs[0].real, result.levels(), result.junk, prepared.where)
         return in_units_of_input(result, exponent) if exponent else result
 
 
@@ -111,11 +117,7 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
 
 def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> DenoiseParams:
     """The parameters to use; InputError or ParameterError for arguments of another kind."""
-    if not isinstance(stack, ImageStack):
-        raise InputError(
-            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
-            "array with ParticleStack.from_array(images, pixel_size, ctf)"
-        )
+    _check_kind(stack)
     if params is not None and not isinstance(params, DenoiseParams):
         raise ParameterError(
             f"params must be DenoiseParams, got {type(params).__name__}: make them with preset, as in "
@@ -124,13 +126,24 @@ def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> Denoise
     return params or DenoiseParams()
 
 
+def _check_kind(stack: ImageStack) -> None:
+    if not isinstance(stack, ImageStack):
+        raise InputError(
+            f"stack must be a particle stack, got {type(stack).__name__}: make one with open_stack(path), or of an "
+            "array with ParticleStack.from_array(images, pixel_size, ctf)"
+        )
+
+
 def find_unevenness(stack: ImageStack, *, threads: int | None = None) -> Unevenness:
     """What :func:`denoise` will take out of each image: levels, ramps and scales in which images of a sample differ.
+
+    Raises InputError for what is no stack.
 
     >>> from mfvdm_fast import simulate_stack, synthetic_particle
     >>> find_unevenness(simulate_stack(synthetic_particle(33), 5.0, 300)).is_even
     True
     """
+    _check_kind(stack)
     with use_threads(threads) as count:
         return estimate_unevenness(stack.read(sample_rows(stack)), count)
 

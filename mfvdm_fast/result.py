@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 
 from .basis.interface import SteerableBasis
 from .errors import ParameterError
+from .imaging.noise import radii_px
 from .imaging.resample import resample_images
+from .imaging.support import CENTRE
 from .params import DenoiseParams
 from .records import (
     BoolArray,
@@ -96,6 +98,15 @@ class DenoiseResult:
     def mostly_faint(self) -> bool:
         """Whether centres can hardly be found, or seen to be off, in so much noise."""
         return self.faint > FAINT
+
+    def levels(self) -> FloatArray:
+        """(n,), mean of each denoised particle within CENTRE radii, from its coefficients; the background is 0."""
+        radial = int(self.coefs.offsets[1])
+        units = np.eye(radial, self.basis.n_coefs, dtype=np.complex64)
+        middle = radii_px(self.basis.box_size) <= CENTRE * self.basis.radius_px
+        with use_threads(self.threads):
+            means = self.basis.evaluate(units, threads=self.threads)[:, middle].mean(axis=1, dtype=np.float64)
+        return np.asarray(self.coefs[0].real @ means)
 
     def images(self, rows: IndexArray | slice = slice(None)) -> Images:
         """Denoised particles (b, L, L) float32 in the units of the input, background 0; all without ``rows``.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mfvdm_fast import DenoiseParams, DenoiseResult, ParticleStack, denoise, preset
+from mfvdm_fast import DenoiseParams, DenoiseResult, ParticleStack, denoise, open_stack, preset
 from mfvdm_fast.errors import InputError, ParameterError
-from mfvdm_fast.pipeline import estimate_budget
+from mfvdm_fast.pipeline import estimate_budget, find_unevenness
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
@@ -31,7 +31,7 @@ def result(stack: ParticleStack) -> DenoiseResult:
     ("wrong", "kind"), [(np.zeros((30, 16, 16)), "ndarray"), ("x.star", "str"), (None, "NoneType")]
 )
 def test_a_stack_is_a_stack(wrong: Any, kind: str) -> None:
-    for call in (denoise, estimate_budget):
+    for call in (denoise, estimate_budget, find_unevenness):
         with pytest.raises(
             InputError, match=rf"stack must be a particle stack, got {kind}: make one with open_stack\("
         ):
@@ -51,6 +51,34 @@ def test_parameters_are_parameters(stack: ParticleStack) -> None:
 def test_memory_is_a_number(stack: ParticleStack, wrong: Any) -> None:
     with pytest.raises(ParameterError, match=f"max_memory_bytes must be a finite number above 0, got {wrong!r}"):
         denoise(stack, preset(method="cwf"), max_memory_bytes=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(3, "int"), (None, "NoneType"), ("bar", "str")])
+def test_progress_is_a_function(stack: ParticleStack, wrong: Any, kind: str) -> None:
+    with pytest.raises(
+        ParameterError, match=rf"progress must be a function, .*\(stage, done, total\), got {kind}: give"
+    ):
+        denoise(stack, preset(method="cwf"), progress=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(None, "NoneType"), (3, "int"), (np.zeros((2, 4, 4)), "ndarray")])
+def test_a_path_is_a_path(wrong: Any, kind: str) -> None:
+    with pytest.raises(ParameterError, match=f"path must be a str or a Path, got {kind}; give the name of a file; of"):
+        open_stack(wrong)
+    if wrong is not None:
+        with pytest.raises(ParameterError, match=f"project_dir must be a str or a Path, got {kind}; give the name of"):
+            open_stack("a.star", project_dir=wrong)
+
+
+@pytest.mark.parametrize("name", ["invert", "ctf", "phase_flipped"])
+@pytest.mark.parametrize("wrong", ["no", 0, None])
+def test_switches_of_a_stack_are_bools(stack: ParticleStack, name: str, wrong: Any) -> None:
+    text = rf"{name} must be True or False, got {wrong!r}; give it without quotes, as a bool"
+    with pytest.raises(ParameterError, match=text):
+        open_stack("a.star", **{name: wrong})
+    if name == "phase_flipped":
+        with pytest.raises(ParameterError, match=text):
+            ParticleStack.from_array(stack.read(np.arange(N)), 5.0, stack.ctf, phase_flipped=wrong)
 
 
 @pytest.mark.parametrize("wrong", [3, [0.5], [N], [-1], [[0, 1]], "a", [True] * N])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from mfvdm_fast.checks import (
     check_positive,
     check_whole,
     doubt_about_defocus,
+    doubts_about_ctf,
 )
 from mfvdm_fast.errors import InputError, ParameterError
 from mfvdm_fast.records import CtfParameters
@@ -138,6 +141,74 @@ def test_defocus_that_is_odd_as_a_whole(ctf: CtfParameters, text: str) -> None:
     found = doubt_about_defocus(ctf)
     assert text in found
     assert bool(found) == bool(text)
+
+
+def uneven(factor: float, rows: Sequence[int], phase_shift: float = 0.0) -> CtfParameters:
+    """CTFs of 200 particles, of which the defocus of some was multiplied by a factor."""
+    defocus = np.random.default_rng(5).uniform(7e3, 4e4, 200)
+    defocus[rows] *= factor
+    return ctf_of(*defocus, phase_shift=phase_shift)
+
+
+@pytest.mark.parametrize("phase_shift", [0.0, 1.5])
+@pytest.mark.parametrize(
+    ("factor", "guess"), [(0.1, "is it in nm?"), (1e-4, "is it in µm?"), (0.0, "was it not estimated?")]
+)
+def test_a_few_rows_in_another_unit_are_named(factor: float, guess: str, phase_shift: float) -> None:
+    ctf = uneven(factor, [3, 50, 99, 199], phase_shift)
+    check_defocus(ctf)
+    found = doubts_about_ctf(ctf)
+    if factor == 0.1 and phase_shift:
+        assert found == []  # plates let defocus be small
+        return
+    assert len(found) == 1
+    assert "of 4 of 200 particles (rows 4, 51, 100, 200) is " in found[0]
+    assert guess in found[0]
+    assert "correct these rows, or leave them out" in found[0]
+
+
+def test_many_rows_are_counted_and_one_is_one() -> None:
+    assert "of 7 of 200 particles (rows 1, 2, 3, 4, 5 and 2 more) is " in doubts_about_ctf(uneven(0.1, range(7)))[0]
+    assert "of 1 of 200 particles (row 8) is " in doubts_about_ctf(uneven(1e-4, [7]))[0]
+    assert "of 99 of 200" in doubts_about_ctf(uneven(1e-4, range(99)))[0]
+
+
+@pytest.mark.parametrize(
+    "ctf",
+    [
+        uneven(1.0, [0]),
+        uneven(0.5, range(9)),  # small, not too small
+        ctf_of(2500, 4500, 6000, 9000, 12000),  # apart, and no unit would bring it to the others
+        ctf_of(*np.linspace(-2000, 9000, 200), phase_shift=1.5),  # a plate, near focus
+        ctf_of(1e4),
+        ctf_of(1e4, 3e4),
+    ],
+)
+def test_defocus_that_merely_varies_is_no_doubt(ctf: CtfParameters) -> None:
+    assert doubts_about_ctf(ctf) == []
+
+
+def test_one_defocus_that_is_zero_is_told() -> None:
+    ctf = ctf_of(1e4, 2e4, 1.5e4)
+    for name in ("defocus_v_angstrom", "defocus_u_angstrom"):
+        for rows, words in (([0, 1, 2], r"of 3 of 3 particles (rows 1, 2, 3) is 0"), ([1], "of 1 of 3 particles (row")):
+            values = getattr(ctf, name).copy()
+            values[rows] = 0.0
+            (found,) = doubts_about_ctf(replace(ctf, **{name: values}))
+            assert words in found
+            assert (
+                "astigmatism as large as the defocus. If no astigmatism was estimated, both must be the same" in found
+            )
+
+
+@pytest.mark.parametrize("largest", [0.5, 1.6, np.pi, -1.6])
+def test_phases_in_radians_are_told(largest: float) -> None:
+    ctf = ctf_of(1e4, 2e4, 1.5e4)
+    radians = np.array([0.0, 0.3, 1.0]) * largest
+    (found,) = doubts_about_ctf(replace(ctf, phase_shift=np.deg2rad(radians)))
+    assert f"the phase shifts (rlnPhaseShift; phase_shift) are {abs(largest):.3g}° at most" in found
+    assert "rlnPhaseShift must be in degrees (90 for a quarter of a wave; phase_shift of make_ctf in radians)" in found
+    assert doubts_about_ctf(replace(ctf, phase_shift=radians)) == []  # as make_ctf takes them
 
 
 def test_in_focus_is_no_unit() -> None:

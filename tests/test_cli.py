@@ -316,6 +316,11 @@ def test_a_bare_stack_has_no_ctf_to_correct(cli: Cli, simulated: Path, tmp_path:
     done = cli.denoise(simulated / "particles.mrcs", "-o", tmp_path / "out", "--truth", simulated / "truth.npz")
     assert done.code == 0
     assert "no CTF in the input, none corrected" in done.out
+    stack = simulated / "particles.mrcs"
+    for words in (["info", stack], ["denoise", stack, "-o", tmp_path / "no"]):
+        refused = cli(*words, "--project-dir", simulated)
+        assert refused.code == 2
+        assert "error: --project-dir has no effect without a STAR file, in which the names of images" in refused.err
     assert cli("evaluate", tmp_path / "out", "--truth", simulated).code == 0
 
 

@@ -333,6 +333,20 @@ def test_without_ctf_correction_an_incomplete_ctf_does_no_harm(cli: Cli, simulat
     assert "rlnDefocusU" in particles  # nothing was corrected: the next program may
 
 
+def test_odd_rows_and_phases_are_told(cli: Cli, simulated: Path, tmp_path: Path) -> None:
+    defocus = read_star(simulated / "particles.star").blocks["particles"].texts("rlnDefocusU")
+    few = [repr(float(text) / 1e4) if row < 3 else text for row, text in enumerate(defocus)]
+    other = {"rlnDefocusU": few, "rlnDefocusV": few, "rlnPhaseShift": ["1.57"] * N_PARTICLES}
+    star = write_small_star(simulated / "particles.star", tmp_path / "a.star", **other)
+    done, info = cli.denoise(star, "-o", tmp_path / "out", "--method", "cwf"), cli("info", star).out
+    for text in (
+        f"of 3 of {N_PARTICLES} particles (rows 1, 2, 3) is",
+        "(rlnPhaseShift; phase_shift) are 1.57° at most",
+    ):
+        assert text in info
+        assert [line for line in done.err.splitlines() if line.startswith("warning: a.star: the ") and text in line]
+
+
 def test_odd_defocus_is_told(cli: Cli, simulated: Path, tmp_path: Path) -> None:
     other = {"rlnDefocusU": ["-15000"] * N_PARTICLES, "rlnDefocusV": ["-15000"] * N_PARTICLES}
     star = write_small_star(simulated / "particles.star", tmp_path / "a.star", **other)

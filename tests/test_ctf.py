@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +222,22 @@ def test_other_refusals() -> None:
         phase_flip_images(np.zeros((8, 9), np.float32), ctf, 3.0)
     with pytest.raises(ParameterError, match="ctf has 2 rows for 3 images; give one row per image"):
         phase_flip_images(np.zeros((3, 8, 8), np.float32), ctf, 3.0)
+
+
+@pytest.mark.parametrize("wrong", ["a", "10000", None, [1e4, [2e4]], 1e4 + 1j, True, [[1e4, 2e4]], ["1e4"]])
+@pytest.mark.parametrize("name", ["defocus_u_angstrom", "cs_mm", "phase_shift"])
+def test_parameters_are_numbers(name: str, wrong: Any) -> None:
+    text = rf"CTF parameter {name} must be a number, or an array \(n,\) with one for each particle, got .*; convert it"
+    with pytest.raises(ParameterError, match=text):
+        make_ctf(**{"defocus_u_angstrom": 1e4, name: wrong})
+
+
+def test_parameters_are_of_one_length() -> None:
+    text = r"one for each of n particles, got the shapes voltage_kv \(3,\), defocus_u_angstrom \(2,\), defocus_v"
+    with pytest.raises(ParameterError, match=text):
+        make_ctf([1e4, 2e4], voltage_kv=[200, 300, 300])
+    for whole in (10_000, np.int32(10_000), [10_000], np.float16(10_000)):
+        assert make_ctf(whole).defocus_v_angstrom.tolist() == [1e4]
 
 
 @pytest.mark.skipif(shutil.which("relion_project") is None, reason="RELION is not installed")

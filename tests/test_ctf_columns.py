@@ -7,6 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from mfvdm_fast.checks import check_defocus, doubts_about_ctf
 from mfvdm_fast.errors import InputError, MfvdmWarning
 from mfvdm_fast.io.ctf_columns import read_ctf, read_phase_flipped
 from mfvdm_fast.io.particle_table import ParticleTable, find_particles, read_box_size, read_pixel_size
@@ -154,6 +155,26 @@ def test_real_table_with_two_pixel_sizes_and_aberrations() -> None:
         read_pixel_size(found)
     with pytest.warns(MfvdmWarning, match=r"_rlnBeamTiltX.*_rlnOddZernike.*_rlnMagMat11 are not used"):
         assert read_ctf(found) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "apoferritin/apoferritin_64_sub1000.star",
+        "metadata/empiar10025_T20S_1500_particles.star",
+        "metadata/relion31.6opticsgroups.star",
+        "metadata/relion5.star",
+        "small_real_stacks/aspire_sample_relion30.star",
+        "small_real_stacks/empiar_10076_7.star",
+        "small_real_stacks/relion31.star",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* are not used")
+def test_real_tables_raise_no_doubts(name: str) -> None:
+    ctf = read_ctf(find_particles(read_star(shared_data(*name.split("/")))))
+    assert ctf is not None
+    check_defocus(ctf)
+    assert doubts_about_ctf(ctf) == []
 
 
 def test_trivial_aberrations_and_unused_groups_are_passed_over() -> None:

@@ -46,6 +46,11 @@ def test_public_names_are_pinned() -> None:
     assert set(PUBLIC_NAMES) <= set(dir(mfvdm_fast))
 
 
+def test_type_checkers_see_the_public_names() -> None:
+    stub = Path(mfvdm_fast.__file__).with_suffix(".pyi").read_text()
+    assert sorted(re.findall(r"^from \S+ import (\w+) as \1$", stub, re.MULTILINE)) == PUBLIC_NAMES
+
+
 def test_no_public_name_is_hidden_by_a_submodule() -> None:
     submodules = {module.name for module in pkgutil.iter_modules(mfvdm_fast.__path__)}
     assert {"kernels", "records"} <= submodules

@@ -233,7 +233,7 @@ def real_stack(name: str, folder: Path) -> ParticleStack:
     path = shared_data(name)
     if "aspire" in name:
         (folder / "sample.mrcs").symlink_to(shared_data("small_real_stacks", "aspire_sample_17x200.mrcs"))
-    return open_stack(path, project_dir=folder)
+    return open_stack(path, project_dir=folder if path.suffix == ".star" else None)
 
 
 def write_outputs(stack: ParticleStack, folder: Path) -> None:

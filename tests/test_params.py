@@ -24,7 +24,7 @@ def test_presets_and_their_errors() -> None:
 
 def test_parameters_without_effect_are_refused() -> None:
     assert set(USED_BY) <= {field.name for field in fields(DenoiseParams)}
-    other = {"refine": True, "solver": "eigsh", "spectral_filter": "λ"}
+    other = {"refine": True, "centre": True, "solver": "eigsh", "spectral_filter": "λ"}
     for method in ("graph_map", "spectral", "cwf"):
         for name in USED_BY:
             change = {"method": method, name: other.get(name, 3)}
@@ -100,6 +100,12 @@ def test_lists_of_large_stacks_may_close_less() -> None:
         ({"method": "median"}, "method must be one of"),
         ({"n_matchings": -1}, "n_matchings must be a whole number of at least 0"),
         ({"n_matchings": 11}, "n_matchings must be at most 10, got 11"),
+        ({"ctf": "no"}, "ctf must be True or False, got 'no'; give it without quotes, as a bool"),
+        ({"ctf": None}, "ctf must be True or False, got None"),
+        ({"ctf": 1}, "ctf must be True or False, got 1"),
+        ({"whiten": "no"}, "whiten must be True, False or None, got 'no'; give it without quotes, as a bool"),
+        ({"refine": 0}, "refine must be True, False or None, got 0"),
+        ({"centre": "yes"}, "centre must be True, False or None, got 'yes'"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
         ({"radius_px": 9, "particle_diameter_angstrom": 90}, "give radius_px or particle_diameter_angstrom, not both"),
     ],

@@ -76,7 +76,7 @@ def test_read_gives_the_rows_asked_for(scattered: tuple[Path, np.ndarray], rng: 
     stack = open_stack(path)
     for rows in ([], [3], [24, 0, 7, 7], rng.permutation(25)):
         np.testing.assert_array_equal(stack.read(rows), images[np.asarray(rows, int)])
-    for bad in ([-1], [25], [[1]]):
+    for bad in ([-1], [25], [[1]], 3, "a", None, [0.5], [True] * 25):
         with pytest.raises(ParameterError, match="rows must be one-dimensional and between 0 and 24"):
             stack.read(bad)
     with pytest.raises(ParameterError, match="max_images must be at least 1, got 0"):
@@ -207,6 +207,8 @@ def test_paths_are_looked_for_in_their_order(tmp_path: Path, monkeypatch: pytest
     write_star(star, [f"1@{places['absolute']}/y.mrcs"])
     with pytest.raises(InputError, match=r"no file '/.*/y\.mrcs' \(needed by 1 particle\): start"):
         level()
+    with pytest.raises(ParameterError, match=r"project_dir has no effect without a STAR file, .*a\.mrcs is a stack al"):
+        open_stack(tmp_path / "a.mrcs", project_dir=tmp_path)
     with pytest.raises(InputError, match="nowhere: project_dir is not a folder"):
         level(tmp_path / "nowhere")
 

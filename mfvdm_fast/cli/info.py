@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import doubt_about_defocus
+from ..checks import doubts_about_ctf
 from ..errors import InputError, MfvdmError, counted
 from ..io.mrc import MODE_DTYPES, read_header
 from ..io.stack import ParticleStack, open_stack
@@ -80,10 +80,10 @@ def _describe_ctf(ctf: CtfParameters) -> Iterator[tuple[str, str]]:
     if ctf.bfactor_angstrom2.any():
         text += f", B-factor {_range(ctf.bfactor_angstrom2)} Å²"
     yield "microscope", text
-    doubt = doubt_about_defocus(ctf)
-    if not doubt and min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
-        doubt = "there is negative defocus: underfocus must be positive"
-    if doubt:
+    doubts = doubts_about_ctf(ctf)
+    if not doubts and min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
+        doubts = ["there is negative defocus: underfocus must be positive"]
+    for doubt in doubts:
         yield "note", doubt
 
 

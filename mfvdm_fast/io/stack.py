@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_positive
-from ..errors import InputError, MfvdmWarning, ParameterError, counted
+from ..checks import check_path, check_positive, check_switch
+from ..errors import InputError, MfvdmWarning, ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf, read_phase_flipped
-from .image_names import ImageNames, folder_of_names, refuse_duplicates, resolve_image_names
+from .image_names import folder_of_names, refuse_duplicates, resolve_image_names
 from .image_source import ArraySource, FileSource, ImageSource, update_from_file
-from .mrc import MrcHeader, read_header
+from .mrc import read_header
 from .particle_table import find_particles, origin_columns, read_box_size, read_pixel_size, read_shifts
+from .stack_checks import check_headers, check_origins, refuse_bad_pixels
 from .star import StarFile, read_star
 
 _SUFFIXES = ".star, .mrcs, .mrc"
@@ -26,7 +27,6 @@ _CRYOSPARC = (
     "; of a cryoSPARC job write a STAR file first, with csparc2star.py of the package pyem (csparc2star.py "
     "particles.cs passthrough_particles.cs particles.star), and give the cryoSPARC project folder with --project-dir"
 )
-_NAMED = 5  # how many bad images a message names
 
 
 class ParticleStack:
@@ -56,6 +56,7 @@ class ParticleStack:
         star: StarFile | None = None,
         invert: bool = False,
     ) -> None:
+        check_switch("phase_flipped", phase_flipped)
         if phase_flipped and ctf is None:
             raise ParameterError(
                 "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
@@ -84,7 +85,7 @@ class ParticleStack:
 
         ``phase_flipped``: the signs of the CTF were taken out of the images. Raises InputError for another shape or
         dtype and for masked pixels, ParameterError for a pixel size that is not a positive number, a CTF that is no
-        CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF.
+        CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF, or no bool.
         """
         array = np.asanyarray(images)
         if np.ma.is_masked(array):
@@ -144,13 +145,15 @@ class ParticleStack:
             yield rows, self._load(rows)  # no name is bound to the images: the caller alone holds them
 
     def read(self, rows: ArrayLike) -> Images:
-        """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError when out of range."""
-        wanted = np.asarray(rows, np.int64)
-        if wanted.ndim != 1 or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
+        """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError for others."""
+        wanted = np.asarray(rows)
+        whole = wanted.ndim == 1 and (not len(wanted) or wanted.dtype.kind in "iu")
+        if not whole or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
             raise ParameterError(
-                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, got {rows!r:.80}"
+                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, in whole numbers, got "
+                f"{rows!r:.80}"
             )
-        return self._load(wanted)
+        return self._load(wanted.astype(np.int64))
 
     def digest(self) -> str:
         """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array."""
@@ -165,36 +168,8 @@ class ParticleStack:
     def _load(self, rows: IndexArray) -> Images:
         images = np.empty((len(rows), self.box_size, self.box_size), np.float32)
         self._source.fill(rows, images)
-        self._refuse_bad(rows, images)
+        refuse_bad_pixels(images, rows, self.n_particles, self._source.name)
         return np.negative(images, out=images) if self._invert else images
-
-    def _refuse_bad(self, rows: IndexArray, images: Images) -> None:
-        """Raise InputError for bad ones of these images; of others, which are not read yet, nothing is known."""
-        seen = "" if len(rows) >= self.n_particles else f" ({len(rows)} of {self.n_particles} images were looked at)"
-        flat = images.reshape(len(rows), self.box_size**2)
-        # Constant images are rare: the first image row sorts out nearly all others.
-        suspects = np.flatnonzero((images[:, 0] == images[:, 0, :1]).all(axis=1))
-        constant = suspects[(flat[suspects] == flat[suspects, :1]).all(axis=1)]
-        if not np.isfinite(images).all():
-            counts = (~np.isfinite(flat)).sum(axis=1)
-            bad = np.flatnonzero(counts)
-            listing = ", ".join(
-                f"{self._source.name(int(rows[i]))} ({counted(int(counts[i]), 'pixel')})" for i in bad[:_NAMED]
-            )
-            raise InputError(
-                f"{listing}{_more(len(bad))}: pixels that are NaN, infinite or too large for float32{seen}; "
-                "extract the particles again or leave these out"
-            )
-        if len(constant):
-            listing = ", ".join(f"{self._source.name(int(rows[i]))} (all {flat[i, 0]:g})" for i in constant[:_NAMED])
-            raise InputError(
-                f"{listing}{_more(len(constant))}: every pixel has the same value{seen}; leave these images out of the "
-                "stack"
-            )
-
-
-def _more(count: int) -> str:
-    return f" and {count - _NAMED} more" if count > _NAMED else ""
 
 
 def open_stack(
@@ -212,18 +187,26 @@ def open_stack(
     ``phase_flipped=True`` says that the images are, where ``rlnCtfDataArePhaseFlipped`` does not. Only headers and the
     table are read here. Raises InputError for whatever is wrong with them: missing or truncated files, modes, boxes
     that are not square or not of one size, image numbers beyond a stack's end, duplicates, several pixel sizes, an
-    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF.
+    incomplete CTF; ParameterError for ``phase_flipped`` without a CTF, ``project_dir`` without a STAR file, and
+    arguments of another kind.
     """
-    path = Path(path)
+    path = check_path("path", path, "give the name of a file; of an array make a stack with ParticleStack.from_array")
+    for name, switch in (("invert", invert), ("ctf", ctf), ("phase_flipped", phase_flipped)):
+        check_switch(name, switch)
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
         hint = _CRYOSPARC if suffix == ".cs" else ""
         raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {suffix or 'no suffix'!r}{hint}")
-    if project_dir is not None and not Path(project_dir).is_dir():
-        raise InputError(f"{project_dir}: project_dir is not a folder; give the folder where RELION is started")
+    project = None if project_dir is None else check_path("project_dir", project_dir, "give the name of a folder")
+    if project is not None and not project.is_dir():
+        raise InputError(f"{project}: project_dir is not a folder; give the folder where RELION is started")
+    if project is not None and suffix != ".star":
+        raise ParameterError(
+            f"project_dir has no effect without a STAR file, in which the names of images start there: {path} is a "
+            "stack alone; leave it out, or give the STAR file"
+        )
     path = path.absolute()  # so that a change of folder during the run does no harm
     if suffix == ".star":
-        project = None if project_dir is None else Path(project_dir)
         return _open_star(path, project, invert=invert, with_ctf=ctf, phase_flipped=phase_flipped)
     header = read_header(path)
     if header.is_volume:
@@ -250,10 +233,10 @@ def _open_star(
     names = resolve_image_names(table.particles, path, project_dir)
     refuse_duplicates(table.particles, names)
     headers = tuple(read_header(file) for file in names.files)
-    _check_headers(headers, names, table.particles.label, box_size)
+    check_headers(headers, names, table.particles.label, box_size)
     pixel_size = headers[0].pixel_size if pixel_size is None else pixel_size
     shifts = read_shifts(table, pixel_size)
-    _check_shifts(shifts, headers[0].nx, table.particles.label)
+    check_origins(shifts, headers[0].nx, table.particles.label)
     return ParticleStack(
         FileSource(headers, names.file_of, names.index),
         pixel_size=pixel_size,
@@ -263,37 +246,3 @@ def _open_star(
         star=star,
         invert=invert,
     )
-
-
-def _check_shifts(shifts: FloatArray | None, box_size: int, label: str) -> None:
-    outside = np.empty(0, np.int64) if shifts is None else np.flatnonzero((np.abs(shifts) > box_size / 2).any(axis=1))
-    if shifts is not None and len(outside):
-        x, y = -shifts[outside[0]]
-        raise InputError(
-            f"{label}: row {outside[0] + 1}: the origin ({x:g}, {y:g}) px lies outside the box of {box_size} px "
-            f"({counted(len(outside), 'such row')}); extract the particles again, or correct the origins or the pixel "
-            "size"
-        )
-
-
-def _check_headers(headers: tuple[MrcHeader, ...], names: ImageNames, label: str, box_size: int | None) -> None:
-    other = next((header for header in headers if header.nx != headers[0].nx), None)
-    if other is not None:
-        raise InputError(
-            f"{label}: images must all have one box size: {headers[0].path} has {headers[0].nx} px, "
-            f"{other.path} has {other.nx} px; rescale or split the particles"
-        )
-    if box_size is not None and box_size != headers[0].nx:
-        raise InputError(
-            f"{label}: _rlnImageSize is {box_size} px, the images in {headers[0].path} have {headers[0].nx} px; "
-            "correct data_optics (the pixel size too, if the images were rescaled)"
-        )
-    held = np.array([header.n_images for header in headers])[names.file_of]
-    beyond = np.flatnonzero(names.index >= held)
-    if len(beyond):
-        row = int(beyond[0])
-        more = f" (and {counted(len(beyond) - 1, 'more such row')})" if len(beyond) > 1 else ""
-        raise InputError(
-            f"{label}: row {row + 1} names image {names.index[row] + 1} of {headers[names.file_of[row]].path}, which "
-            f"holds {counted(int(held[row]), 'image')}{more}; is it the right stack?"
-        )
