@@ -18,7 +18,6 @@ from .centring import (
 from .doubts import warn_about_junk
 from .lost import find_lost, match_elsewhere
 from .neighbors.agreement import measure_closure
-from .neighbors.groups import n_compared
 from .params import DenoiseParams, settle, settle_matchings
 from .prepare import Preparation
 from .progress import StageTimes
@@ -46,14 +45,10 @@ from .restore.score import Presence, explained, other_signals, score_particles
 from .restore.templates import Templates
 from .restore.wiener import Observation, restore_wiener
 from .result import FAINT, DenoiseResult
-from .stages import RESTORATION, Stages
+from .stages import RESTORATION, TEMPLATE_PART, Stages, nearest
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
-# Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
-# restorations are alike; farther ones blur more than they average. Templates are made of half of them: that gains .1 to
-# .2 dB at SNR .01, where the farther ones are mostly wrong, and nothing is lost at .02.
-LEAST_NEAREST, PARTICLES_PER_NEAREST, TEMPLATE_PART = 30, 330, 2
 
 
 @dataclass(frozen=True)
@@ -75,11 +70,6 @@ class Judgement:
     def much_junk(self) -> bool:
         """Whether so much is junk that it has made templates for junk."""
         return self.trust is not None and self.junk_below > JUNK_BELOW and float(self.trust.mean()) < 1 - MUCH_JUNK
-
-
-def nearest(table: NeighborTable, part: int = 1) -> NeighborTable:
-    """The nearest of matched particles, or a ``part`` of them."""
-    return table.nearest(max(LEAST_NEAREST, n_compared(table.n_particles) // PARTICLES_PER_NEAREST) // part)
 
 
 class Run(Stages):
