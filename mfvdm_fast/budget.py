@@ -183,11 +183,11 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     if params.method == "cwf":
         return stages
     base = PROGRAM + matrices / 2 + 50 * n * job.n_neighbors + 8 * n * min(job.n_coefs / 3, 300)
-    graph = 41 * EDGES_PER_ENTRY * n * job.n_neighbors
+    graph = 45 * EDGES_PER_ENTRY * n * job.n_neighbors
 
     def solver(m: float) -> float:
         m = min(m, n)
-        return 32 * n * (1.05 * m + 26) + 384 * n + 3 * 8 * n * m
+        return 32 * n * (1.05 * m + 42) + 768 * n + 3 * 8 * n * m
 
     vectors = 8 * n * params.n_eigenvectors * params.n_frequencies if params.refine else 0
     if params.refine:

@@ -36,6 +36,8 @@ def test_plain_edges_come_first_and_neighbours_are_close(graph: FrequencyGraph) 
     place = np.arange(len(rows))
     np.testing.assert_array_equal(arranged.graph.mirrored, place >= arranged.splits[rows])
     assert graph.mirrored.any()
+    assert arranged.columns.dtype == np.int32
+    np.testing.assert_array_equal(arranged.columns, arranged.graph.indices)
     distance = np.abs(arranged.graph.indices - rows)
     as_given = np.abs(graph.indices - np.repeat(np.arange(N), np.diff(graph.indptr)))
     assert np.median(distance) < 0.25 * np.median(as_given)
@@ -56,6 +58,7 @@ def test_threads_do_not_matter(graph: FrequencyGraph) -> None:
     one, two = (arrange_graph(graph, threads=threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.order, two.order)
     np.testing.assert_array_equal(one.splits, two.splits)
+    np.testing.assert_array_equal(one.columns, two.columns)
     for field in fields(FrequencyGraph):
         np.testing.assert_array_equal(getattr(one.graph, field.name), getattr(two.graph, field.name))
 

@@ -16,7 +16,7 @@ from mfvdm_fast.records import Coefficients
 
 from .reference.eigenbasis import sphere_table
 
-N, WIDTH = 1500, 76  # the last of five panels is not full
+N, WIDTH = 1500, 140  # the last of five panels is not full
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,11 @@ def test_filtered_vectors_equal_twin(arranged: ArrangedGraph, vectors: Coefficie
 
 @pytest.mark.parametrize("k", [0, 3])
 def test_threads_do_not_matter(arranged: ArrangedGraph, vectors: Coefficients, k: int) -> None:
-    """With two threads one panel of five is left for both; with six, one for all, after four at once."""
+    """With two threads one panel of five is left for both; with six, one for all, after four at once (k = 3)."""
     found = []
     for threads in (1, 2, 6):
         block = FilteredBlock(arranged, k, WIDTH, threads)
-        assert block.at_once == min(threads, PANELS_AT_ONCE)
+        assert block.at_once == min(threads, PANELS_AT_ONCE, len(block.x))
         block.filter(vectors.__getitem__, 0.1, 0.5, 3)
         rotation, values = block.ritz()
         blocks = (block.rows(panels, np.arange(N)) for panels in (block.x, block.sx))

@@ -109,14 +109,14 @@ def test_digest_depends_on_every_file_and_its_name(tmp_path: Path) -> None:
 SAME_BITS = """
 import hashlib, numpy as np
 from mfvdm_fast.kernels.peaks import peak_angles
-from mfvdm_fast.kernels.spmm import filter_panel
+from mfvdm_fast.kernels.spmm import PANEL, filter_panel
 rng = np.random.default_rng(0)
 n, edges = 200, 10
-panels = rng.standard_normal((3, n, 32), np.float32)
+panels = rng.standard_normal((3, n, PANEL), np.float32)
 values = (rng.standard_normal((n * edges, 2)) @ [1, 1j]).astype(np.complex64)
 start = np.arange(0, n * edges + 1, edges)
-filter_panel(start, start[:-1] + rng.integers(0, edges, n), rng.integers(0, n, n * edges), values, panels,
-             np.float32(0.2), np.float32(30), 3)
+filter_panel(start, start[:-1] + rng.integers(0, edges, n), rng.integers(0, n, n * edges, np.int32), values,
+             2, panels, np.float32(0.2), np.float32(30), 3)
 angles, _ = peak_angles((rng.standard_normal((50, 9, 2)) @ [1, 1j]).astype(np.complex64))
 print(hashlib.sha256(panels.tobytes() + angles.tobytes()).hexdigest())
 """

@@ -7,7 +7,10 @@ import pytest
 
 from mfvdm_fast.ext.hermitian import fill_values, fill_zero_frequency
 from mfvdm_fast.graph.arrangement import arrange_graph
+from mfvdm_fast.graph.filtered_block import FilteredBlock
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
+from mfvdm_fast.kernels._simd import empty_aligned
+from mfvdm_fast.kernels.pairs import pack_lanes, pack_slabs
 from mfvdm_fast.kernels.spmm import PANEL, filter_panel, join_rows, put_rows, split_rows
 from mfvdm_fast.records import FrequencyGraph
 from mfvdm_fast.threads import use_threads
@@ -30,12 +33,13 @@ def plain_edges(graph: FrequencyGraph) -> np.ndarray:
 
 
 def run(graph: FrequencyGraph, x: np.ndarray, degree: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """T x and S T x of sixteen complex vectors at k = 3, on the interval [-0.5, 0.9]."""
+    """T x and S T x of 32 complex vectors at k = 3, on the interval [-0.5, 0.9]."""
     panels = np.full((3, N, PANEL), np.nan, np.float32)
     panels[0] = np.concatenate([x.real, x.imag], axis=1)
     values, splits = fill_values(graph, 3), graph.indptr[:-1] + plain_edges(graph)
     with use_threads(threads):
-        filter_panel(graph.indptr, splits, graph.indices, values, panels, np.float32(0.2), np.float32(0.7), degree)
+        interval = np.float32(0.2), np.float32(0.7)
+        filter_panel(graph.indptr, splits, graph.indices.astype(np.int32), values, 2, panels, *interval, degree)
     found, applied = (panel[:, :LANES] + 1j * panel[:, LANES:] for panel in (panels[degree % 2], panels[2]))
     return found, applied
 
@@ -53,14 +57,35 @@ def test_polynomial_equals_twin(graph: FrequencyGraph, degree: int, rng: np.rand
 
 
 def test_real_vectors_at_zero_frequency(graph: FrequencyGraph, rng: np.random.Generator) -> None:
-    """Without conjugation and imaginary parts, a panel is thirty-two real vectors."""
+    """Whether an edge is mirrored does not matter, and a panel is 64 real vectors."""
     panels = np.full((3, N, PANEL), np.nan, np.float32)
     panels[0] = x = rng.normal(size=(N, PANEL)).astype(np.float32)
-    values, splits = fill_zero_frequency(graph).astype(np.complex64), graph.indptr[1:]
-    filter_panel(graph.indptr, splits, graph.indices, values, panels, np.float32(-0.1), np.float32(0.8), 2)
+    values, splits = fill_zero_frequency(graph).astype(np.complex64), graph.indptr[:-1] + plain_edges(graph)
+    interval = np.float32(-0.1), np.float32(0.8)
+    filter_panel(graph.indptr, splits, graph.indices.astype(np.int32), values, 1, panels, *interval, 2)
     step = (apply_graph(graph, values.real, x).real + 0.1 * x) / 0.8
     expected = 2 * (apply_graph(graph, values.real, step).real + 0.1 * step) / 0.8 - x
     np.testing.assert_allclose(panels[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 60, PANEL), (4, 10_000, PANEL)])
+def test_arrays_on_cache_lines(shape: tuple[int, ...]) -> None:
+    array = empty_aligned(shape)
+    assert array.shape == shape
+    assert array.dtype == np.float32
+    assert array.ctypes.data % 64 == 0
+    assert array.flags.c_contiguous
+    array[:] = 1
+    assert (array == 1).all()
+
+
+def test_what_is_read_most_begins_on_a_cache_line(graph: FrequencyGraph, rng: np.random.Generator) -> None:
+    block = FilteredBlock(arrange_graph(graph), 1, 40, 1)
+    features = rng.normal(size=(70, 9)).astype(np.complex64)
+    slabs, lanes = pack_slabs(features), pack_lanes(features, np.array([0, 4, 9])).values
+    for array in (block.x, block.sx, *block.free, slabs, lanes):
+        assert array.ctypes.data % 64 == 0
+        assert 4 * array.shape[-1] % 64 == 0
 
 
 @pytest.mark.parametrize("parts", [1, 2])

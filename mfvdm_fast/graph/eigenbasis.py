@@ -22,7 +22,7 @@ from .filtered_block import FilteredBlock, Rows
 
 log = logging.getLogger(__name__)
 
-ROUNDED_TO = 16  # numbers of vectors: what registers hold
+ROUNDED_TO = 32  # numbers of vectors: those of a panel
 GUARD, GUARD_PART = 10, 20  # vectors beyond those that are wanted
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
@@ -64,7 +64,7 @@ def solve_eigenbasis(
     Wrong edges act as a random matrix, whose spectrum reaches about as far below 0 as above. Eigenvectors not far above
     that (``options.noise_margin``) are mostly noise, and the very noise of the images from which the graph was made.
 
-    Peak memory: four blocks of (n, 2 (1.05 m + 26)) float32, and 384 n bytes for each of up to four threads.
+    Peak memory: four blocks of (n, 2 (1.05 m + 42)) float32, and 768 n bytes for each of up to four threads.
 
     Parameters
     ----------
@@ -191,13 +191,15 @@ class _ChebyshevSolver:
         v /= np.linalg.norm(v)
         before, alphas, betas = np.zeros_like(v), list[float](), [0.0]
         for _ in range(min(LANCZOS_STEPS, self.n - 1)):
-            w = self.block.multiply(v) - np.float32(betas[-1]) * before
+            w = self.block.multiply(v)
+            before *= np.float32(betas[-1])
+            w -= before
             alphas.append(float(np.vdot(v, w)))
-            w -= np.float32(alphas[-1]) * v
+            w -= np.multiply(v, np.float32(alphas[-1]), out=before)
             betas.append(float(np.linalg.norm(w)))
             if betas[-1] < 1e-5:
                 break
-            before, v = v, (w / np.float32(betas[-1])).astype(np.float32, copy=False)
+            before, v = v, np.divide(w, np.float32(betas[-1]), out=before)
         ritz, vectors = scipy.linalg.eigh_tridiagonal(np.array(alphas), np.array(betas[1:-1]))
         # The residual of the lowest Ritz vector tells how much lower the spectrum may reach.
         lower = max(-1.0, float(ritz[0] - betas[-1] * abs(vectors[-1, 0])))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ext.hermitian import fill_values, fill_zero_frequency
+from ..kernels._simd import empty_aligned
 from ..kernels.spmm import PANEL, filter_panel, join_rows, put_rows, split_rows
 from ..records import Coefficients, FloatArray, IndexArray
 from ..threads import map_in_order, may_overlap, use_kernel_threads
@@ -19,6 +20,7 @@ Block = NDArray[np.float32]
 Rows = Callable[[IndexArray], Coefficients]  # of some particles: (r, width)
 
 ROWS = 512  # particles in one piece of work; fixed, so that results do not depend on the number of threads
+GRAM_ROWS = 1024  # in one product of a Gram matrix, at most: products of fewer cost more
 TRIANGLE = 96  # columns of a symmetric product in one piece, at least
 PANELS_AT_ONCE = 4  # at most; further threads share the rows of a panel
 SLAB = 48  # rows of a Gram matrix that are added in one piece
@@ -28,27 +30,26 @@ DEPENDENT = 1e-5  # of the largest eigenvalue of the Gram matrix: what float32 c
 
 
 class FilteredBlock:
-    """x and S_k x for ``width`` vectors x after a filter, each as panels of sixteen complex or 32 real vectors.
+    """x and S_k x for ``width`` vectors x after a filter, each as panels of 32 complex or 64 real vectors.
 
     Rows of the panels stand in the order of the arranged graph; vectors come and go in that of the particles. Panels
     are what the filter works on; for dense products some rows at a time are put together, in the real form (parts r,
     width), rows Re x_i, Im x_i.
 
-    Memory: 2 x 8 n ``width`` bytes, and 384 n for each of up to four threads.
+    Memory: 2 x 8 n ``width`` bytes, and 768 n for each of up to four threads.
     """
 
     def __init__(self, arranged: ArrangedGraph, k: int, width: int, threads: int) -> None:
         self.arranged, self.width, self.threads, self.parts = arranged, width, threads, 2 if k else 1
         graph, self.n = arranged.graph, arranged.graph.n_particles
         if k:
-            self.values, self.splits = fill_values(graph, k, threads=threads), arranged.splits
+            self.values = fill_values(graph, k, threads=threads)
         else:  # vectors are real: an edge acts on them in the same way whether mirrored or not
             self.values = fill_zero_frequency(graph, threads=threads).astype(np.complex64)
-            self.splits = graph.indptr[1:]
         shape = -(-width * self.parts // PANEL), self.n, PANEL
-        self.x, self.sx = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self.at_once = min(threads, PANELS_AT_ONCE) if may_overlap() else 1
-        self.free = [np.empty((3, self.n, PANEL), np.float32) for _ in range(self.at_once)]
+        self.x, self.sx = empty_aligned(shape), empty_aligned(shape)
+        self.at_once = min(threads, PANELS_AT_ONCE, len(self.x)) if may_overlap() else 1
+        self.free = [empty_aligned((3, self.n, PANEL)) for _ in range(self.at_once)]
 
     def multiply(self, panel: Block) -> Block:
         """S times one panel (n, 32) of vectors: a view, until the next product."""
@@ -58,9 +59,8 @@ class FilteredBlock:
 
     def _apply(self, panels: Block, centre: float, half: float, degree: int) -> tuple[Block, Block]:
         """T_degree((S - centre) / half) of the vectors in ``panels[0]``, and S times that: views of ``panels``."""
-        g = self.arranged.graph
-        interval = np.float32(centre), np.float32(half)
-        filter_panel(g.indptr, self.splits, g.indices, self.values, panels, *interval, degree)
+        g, interval = self.arranged, (np.float32(centre), np.float32(half))
+        filter_panel(g.graph.indptr, g.splits, g.columns, self.values, self.parts, panels, *interval, degree)
         return panels[degree % 2], panels[2]
 
     def filter(self, start: Rows, centre: float, half: float, degree: int) -> None:
@@ -104,7 +104,8 @@ class FilteredBlock:
 
         def pieces(first: int) -> Iterator[IndexArray]:
             stop = min(first + size, self.n)
-            return (np.arange(start, min(start + ROWS, stop)) for start in range(first, stop, ROWS))
+            step = -(-size // -(-size // GRAM_ROWS))
+            return (np.arange(start, min(start + step, stop)) for start in range(first, stop, step))
 
         def square(first: int) -> FloatArray:
             total = np.zeros((self.width, self.width))

@@ -7,22 +7,44 @@ AVX-512 register, two of AVX2, four of NEON). All of it works inside ``kernel`` 
 ``load(array, at)`` and ``store(array, at, v)`` (no bounds check), ``splat(scalar)``, ``+ - *``, ``fma(a, b, c)`` for
 a * b + c, ``vabs``, ``vmax``, ``vmin``; scalars come from ``largest(v)``, ``total(v)`` and ``reaches(a, b)``
 (an int64 with bit l set when a[l] >= b[l], read with ``lowest_bit(bits)`` and ``count_bits(bits)``).
+
+Sixteen numbers are a cache line of most processors; outside kernels, ``empty_aligned(shape)`` makes an array that
+begins on one.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
+from numpy.typing import NDArray
 
 LANES = 16
+CACHE_LINE = 64  # bytes
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INT32 = ir.IntType(32)
+
+
+def empty_aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A C-contiguous float32 array of this shape, not filled, that begins on a cache line.
+
+    Large arrays of NumPy begin 16 bytes after one, so that every load of sixteen numbers meets two lines: kernels that
+    read most of what they work on in that way take 5 to 15 % longer.
+
+    >>> empty_aligned((3, 5)).ctypes.data % 64
+    0
+    """
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 class Float32x16(types.Type):

@@ -18,7 +18,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ._jit import kernel
-from ._simd import LANES, fma, load, reaches, splat, store, vmin
+from ._simd import LANES, empty_aligned, fma, load, reaches, splat, store, vmin
 from .topk import Lists, empty_lists, sort_lists
 
 BLOCK = 64
@@ -55,7 +55,8 @@ def _fill_lanes(features: NDArray[np.complex64], places: NDArray[np.int64], out:
 def pack_slabs(features: NDArray[np.complex64]) -> Float32s:
     """Features (n, p) as slabs (ceil(n / 64), p * 128) float32; zero where there is no particle."""
     n, width = features.shape
-    slabs = np.zeros((-(-n // BLOCK), width, 2, BLOCK), np.float32)
+    slabs = empty_aligned((-(-n // BLOCK), width, 2, BLOCK))
+    slabs[:] = 0
     _fill_slabs(features, slabs)
     return slabs.reshape(len(slabs), -1)
 
@@ -68,7 +69,8 @@ def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -> L
     starts = 2 * LANES * np.append(0, np.cumsum(depths))
     depth = np.arange(features.shape[1]) - np.repeat(offsets[:-1], sizes)
     places = np.repeat(starts[chunks] + np.arange(len(sizes)) % LANES, sizes) + 2 * LANES * depth
-    values = np.zeros((len(features), int(starts[-1])), np.float32)
+    values = empty_aligned((len(features), int(starts[-1])))
+    values[:] = 0
     _fill_lanes(features, places, values)
     return Lanes(values, depths)
 
