@@ -23,7 +23,7 @@ EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
 PARTS = 4  # of the particles; for each there are templates
 MATCHED_WITH = 20_000  # templates at most that a particle is compared with
-IN_CELLS = 4000  # particles, from which on templates are divided in cells, unless they are more than MATCHED_WITH
+IN_CELLS = 8000  # particles, from which on templates are divided in cells, unless they are more than MATCHED_WITH
 CANDIDATE = 8 + 8 + 8 + 4 + 1  # bytes of each template that a particle is compared with on its own
 COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
@@ -202,7 +202,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
         matched = job.n_coefs * (1 - (1 - min(1.0, (last + 1) / (job.k_max + 1))) ** 2)
         grams = 8 * (PARTS + 3) * CTF_CLASSES * m**2
         stages["templates"] = base + graph + solver(m) + 8 * n * m + grams + 8 * PARTS * n * matched
-        candidates = CANDIDATE * _candidates(job) / PARTS if IN_CELLS <= job.n <= MATCHED_WITH else 0
+        candidates = CANDIDATE * _candidates(job) / PARTS if _in_cells(job) else 0
         stages["match"] = base + n * (8 * PARTS * matched + 48 * KEPT_FEATURES * matched + candidates)
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
@@ -245,7 +245,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         last = min(params.n_template_frequencies, job.k_max)
         templates = (last + 1) * solve(KEPT * params.n_template_eigenvectors, COARSE)
         match = 4e-8 * n * min(job.n, MATCHED_WITH) + 2e-7 * n * job.n_neighbors
-        if IN_CELLS <= job.n <= MATCHED_WITH:  # a fifth of the pairs, and the candidates of each particle
+        if _in_cells(job):  # a fifth of the pairs, and the candidates of each particle
             match = 0.2 * match + 2.5e-7 * n * _candidates(job)
         if params.centre is not False:
             stages["centre"] = 0.5 + _moving_seconds(job, FIRST_REFERENCES * PLACES)
@@ -258,6 +258,11 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
     averaged = 1e-8 * n * job.n_neighbors * width if params.n_matchings else 0.0  # with their matches
     stages["restore"] = job.frequencies * solve(KEPT * params.n_restoration_eigenvectors, COARSE) + filtered + averaged
     return stages
+
+
+def _in_cells(job: _Job) -> bool:
+    """Whether particles are matched with the templates of the best cells alone."""
+    return IN_CELLS <= job.n <= MATCHED_WITH and bool(job.params.centre or (job.params.n_matchings or 0) > 1)
 
 
 def _candidates(job: _Job) -> int:

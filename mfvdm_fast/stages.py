@@ -148,16 +148,27 @@ class Stages:
         return templates
 
     def match(
-        self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
+        self,
+        templates: Templates,
+        table: NeighborTable,
+        coefs: SteerableCoefficients,
+        seen: Observation,
+        *,
+        in_cells: bool = False,
     ) -> NeighborTable:
-        """A better table: every image against restorations that its own part of the particles had no say in."""
+        """A better table: every image against restorations that its own part of the particles had no say in.
+
+        ``in_cells`` finds nearly all of it in less than half of the time (:mod:`mfvdm_fast.neighbors.cells`).
+        """
         shape = (coefs.n_particles, self.n_neighbors)
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
         report, done, total = partial(self.progress, "match"), 0, len(templates.fits)
         cells: Cells | None = None
         for side in templates.features(coefs, seen, threads=self.threads):
-            if cells is None and worth_cells(coefs.n_particles):  # templates of all parts are alike in the same way
+            if (
+                cells is None and in_cells and worth_cells(coefs.n_particles)
+            ):  # templates of all parts are alike in the same way
                 power = np.mean(np.abs(side.observed.packed) ** 2, axis=0)
                 cells = divide_in_cells(side.templates, power, self.threads)
             part = match_in_groups(

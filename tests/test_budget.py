@@ -111,10 +111,12 @@ def test_matching_grows_with_the_templates_that_are_compared() -> None:
 
 def test_templates_in_cells_are_expected_where_there_are_cells() -> None:
     assert IN_CELLS == CELLS_FROM
-    without, with_cells = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (IN_CELLS - 1, IN_CELLS))
-    assert with_cells < without
-    few, many = (predict(n, 65, PARAMS).stage_seconds["match"] for n in (MATCHED_WITH, MATCHED_WITH + 1))
-    assert few < 0.5 * many
+
+    def seconds(n: int, n_matchings: int) -> float:
+        return predict(n, 65, replace(PARAMS, n_matchings=n_matchings)).stage_seconds["match"] / n_matchings
+
+    assert seconds(IN_CELLS, 2) < seconds(IN_CELLS - 1, 2) == pytest.approx(seconds(IN_CELLS, 1), rel=1e-3)
+    assert seconds(MATCHED_WITH, 2) < 0.5 * seconds(MATCHED_WITH + 1, 2)
 
 
 def test_memory_of_templates_is_that_of_all_their_parts() -> None:

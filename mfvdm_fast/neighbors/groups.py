@@ -19,7 +19,7 @@ from ..records import IndexArray, NeighborTable, SteerableCoefficients
 from .cells import Cells
 from .match import match_neighbors
 
-CELLS_FROM = 4_000  # particles: of fewer, all are compared with all as fast
+CELLS_FROM = 8_000  # particles: of fewer, cells of so many templates are too coarse, and all are compared as fast
 ALL_UP_TO = 20_000  # particles: beyond, they are matched in groups
 # The groups of one round are joined by those of the others alone: the fewer the rounds, the more they look like
 # separate stacks to the graph (an eigenvalue of 1 / ROUNDS, which must be less than those of the views).
