@@ -52,7 +52,7 @@ class FilteredBlock:
         self.free = [empty_aligned((3, self.n, PANEL)) for _ in range(self.at_once)]
 
     def multiply(self, panel: Block) -> Block:
-        """S times one panel (n, 32) of vectors: a view, until the next product."""
+        """S times one panel (n, 64) of vectors: a view, until the next product."""
         panels = self.free[0]
         panels[0] = panel
         return self._apply(panels, 0.0, 1.0, 0)[1]
