@@ -46,8 +46,6 @@ class DenoiseResult:
         all are restored with weights: :func:`mfvdm_fast.restore.junk.trust_in`.
     junk_below : the score below which an image is taken for junk: -log(100), or more where much of the stack is
         (:func:`mfvdm_fast.restore.junk.junk_below`). None without a score.
-    lacking : (n,), True for images with next to nothing of what all have in common, where there is a gap between them
-        and the others (:func:`mfvdm_fast.restore.junk.lacks_mean`): junk too. None without matching.
     faint : share of the images, junk left out, of which it is not clear that they show a particle (log odds below 20 of
         one of the stack's views against noise alone). 0 without matching.
     may_be_noise : there may be no particles at all, which was warned about: scores then tell noise from noise.
@@ -71,7 +69,6 @@ class DenoiseResult:
     log_likelihood: FloatArray | None
     score: FloatArray | None
     junk_below: float | None
-    lacking: BoolArray | None
     may_be_noise: bool
     faint: float
     eigenvalues: dict[int, FloatArray]
@@ -94,10 +91,8 @@ class DenoiseResult:
 
     @property
     def junk(self) -> BoolArray | None:
-        """(n,), True where the score is below ``junk_below``, and for images ``lacking`` the mean; None without."""
-        if self.score is None or self.junk_below is None or self.lacking is None:
-            return None
-        return (self.score < self.junk_below) | self.lacking
+        """(n,), True where the score is below ``junk_below``; None without a score."""
+        return None if self.score is None or self.junk_below is None else self.score < self.junk_below
 
     @property
     def mostly_faint(self) -> bool:

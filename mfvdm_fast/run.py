@@ -30,24 +30,21 @@ from .records import (
     SteerableCoefficients,
 )
 from .restore.graph_map import restore_graph_map
-from .restore.junk import (
-    JUNK_BELOW,
-    SURE,
-    contrast_of_mean,
-    junk_below,
-    lacks_mean,
-    stands_out,
-    trust_in,
-    warn_if_noise,
-)
+from .restore.junk import JUNK_BELOW, junk_below, stands_out, trust_in, warn_if_noise
 from .restore.posterior import Matches, average_matches, compare_with_mean, weigh_matches
-from .restore.score import Presence, explained, other_signals, score_particles
+from .restore.score import (
+    Presence,
+    explained,
+    other_signals,
+    score_particles,
+)
 from .restore.templates import Templates
 from .restore.wiener import Observation, restore_wiener
 from .result import FAINT, DenoiseResult
 from .stages import RESTORATION, TEMPLATE_PART, Stages, nearest
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
+SURE = 20.0  # log odds of a particle, that one image in ten of coloured noise does not reach
 SWEEPS = 3  # in which particles follow the templates that they match; more bring little
 
 
@@ -59,12 +56,11 @@ class Judgement:
     score: FloatArray  # (n,)
     trust: FloatArray | None  # (n,); None: all are trusted
     junk_below: float
-    lacking: BoolArray  # (n,): next to nothing of the stack's mean
 
     @property
     def junk(self) -> BoolArray:
         """(n,)"""
-        return (self.score < self.junk_below) | self.lacking
+        return self.score < self.junk_below
 
     @property
     def much_junk(self) -> bool:
@@ -104,7 +100,6 @@ class Run(Stages):
             log_likelihood=None if self.presence is None else self.presence.log_likelihood,
             score=None if self.judged is None else self.judged.score,
             junk_below=None if self.judged is None else self.judged.junk_below,
-            lacking=None if self.judged is None else self.judged.lacking,
             may_be_noise=self.may_be_noise,
             faint=self.faint,
             eigenvalues=self.eigenvalues,
@@ -184,10 +179,7 @@ class Run(Stages):
             own = seen.columns(here.start, here.stop)
             energies += explained(coefs[k], templates.frequency(k), own, others[:, here], k, self.threads)
         score = score_particles(presence, energies, part, others, first)
-        contrast = contrast_of_mean(coefs[0], templates.fits[0][0].mean, seen.columns(0, first))
-        lacking = lacks_mean(*contrast, presence.average)
-        below = junk_below(score, presence.average)
-        return Judgement(presence.log_likelihood, score, trust_in(score), below, lacking)
+        return Judgement(presence.log_likelihood, score, trust_in(score), junk_below(score, presence.average))
 
     def doubt(self) -> None:
         """Warn where there may be no particles, or more junk than is told."""

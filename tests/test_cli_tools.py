@@ -191,11 +191,7 @@ def test_junk_is_left_out_and_shows_in_the_score(cli: Cli, tmp_path: Path) -> No
     score, flag = table.floats("rlnLogLikeliContribution"), table.floats("mfvdmJunk")
     assert score is not None
     assert flag is not None
-    numbers = json.loads((tmp_path / "out" / "manifest.json").read_text())["estimated"]
-    below = score < numbers["junk_below"]
-    assert (flag == 1)[below].all()
-    assert junk[(flag == 1) & ~below].all()  # they lack the mean
-    assert 0 < ((flag == 1) & ~below).sum() <= numbers["n_lacking"] < flag.sum()
+    assert score[flag == 1].max() < score[flag == 0].min()
     hits = flag[junk].sum()
     assert hits > 0.8 * flag.sum() > 0  # hardly anything but junk
     found = scores["junk"]

@@ -9,27 +9,13 @@ import pytest
 
 from mfvdm_fast.doubts import MUCH_JUNK, warn_about_junk
 from mfvdm_fast.errors import MfvdmWarning
-from mfvdm_fast.imperfections import JUNK_KINDS
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_images
 from mfvdm_fast.params import preset
 from mfvdm_fast.pipeline import denoise
 from mfvdm_fast.records import FloatArray, Images, IndexArray
-from mfvdm_fast.restore.junk import (
-    CLEAR,
-    DOUBT,
-    FEWEST_LACKING,
-    JUNK_BELOW,
-    SURE,
-    contrast_of_mean,
-    junk_below,
-    lacks_mean,
-    share_of_junk,
-    trust_in,
-    warn_if_noise,
-)
+from mfvdm_fast.restore.junk import CLEAR, DOUBT, JUNK_BELOW, junk_below, share_of_junk, trust_in, warn_if_noise
 from mfvdm_fast.restore.score import Presence
-from mfvdm_fast.restore.wiener import Observation
 from mfvdm_fast.result import DenoiseResult
 from mfvdm_fast.run import Judgement, Run
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
@@ -138,7 +124,7 @@ def test_scores_of_faint_particles_tell_no_share_of_junk() -> None:
     def doubt(average: FloatArray) -> None:
         run = object.__new__(Run)
         run.prepared = SimpleNamespace(where="a.star: ")  # type: ignore[assignment]
-        run.judged = Judgement(average, score, trust_in(score), JUNK_BELOW, np.zeros(n, bool))
+        run.judged = Judgement(average, score, trust_in(score), JUNK_BELOW)
         run.presence = Presence(np.zeros(n), average, np.zeros(n))
         run.doubt()
 
@@ -200,61 +186,6 @@ def test_a_clean_stack_is_judged_by_a_hundred_to_one(tail: int) -> None:
     score = np.random.default_rng(0).normal(20, 8, 1000)
     score[:tail] = -6.0
     assert junk_below(score, np.full(1000, 2 * CLEAR)) == JUNK_BELOW
-
-
-def test_contrast_of_the_mean_is_that_of_least_squares() -> None:
-    rng = np.random.default_rng(0)
-    transfer, power, mean = rng.normal(size=(3, 7)), rng.uniform(0.5, 2, 7), rng.normal(size=7)
-    group = rng.integers(3, size=50)
-    coefs = rng.normal(size=(50, 7)).astype(np.complex64)
-    found, noise = contrast_of_mean(coefs, mean, Observation(transfer, group, power))
-    fits = [
-        np.linalg.lstsq((transfer[g] * mean / np.sqrt(power))[:, None], y.real / np.sqrt(power))[0][0]
-        for g, y in zip(group, coefs, strict=True)
-    ]
-    np.testing.assert_allclose(found, fits, rtol=1e-5, atol=1e-6)
-    of_noise = contrast_of_mean(
-        (np.sqrt(power) * rng.normal(size=(4000, 7))).astype(np.complex64),
-        mean,
-        Observation(transfer[:1], np.zeros(4000, np.int64), power),
-    )
-    assert of_noise[0].std() == pytest.approx(of_noise[1], rel=0.05)
-    assert noise == pytest.approx(np.median([(h**2 * mean**2 / power).sum() ** -0.5 for h in transfer[group]]))
-
-
-def test_images_that_lack_the_mean_are_told_where_there_is_a_gap() -> None:
-    rng, low = np.random.default_rng(0), np.zeros(1000)
-    good, junk = rng.normal(1.2, 0.25, 800), rng.normal(0.25, 0.12, 200)  # as of real apoferritin
-    ice = rng.uniform(2, 20, 20)
-    contrast = np.concatenate([good, junk])
-    found = lacks_mean(contrast, 0.1, low)
-    assert found[800:].mean() > 0.95
-    assert found[:800].mean() < 0.01
-    np.testing.assert_array_equal(lacks_mean(np.append(contrast, ice), 0.1, np.zeros(1020))[:1000], found)
-    assert not lacks_mean(good, 0.1, low[:800]).any()
-    assert not lacks_mean(contrast, 0.6, low).any()  # of which noise makes as much
-    assert not lacks_mean(np.append(good, rng.normal(0.6, 0.12, 200)), 0.1, low).any()  # other views
-    assert not lacks_mean(np.append(good, rng.uniform(0, 0.9, 200)), 0.1, low).any()  # no gap
-    assert not lacks_mean(contrast, 0.1, low + 1.1 * SURE).any()  # surely particles
-    assert not lacks_mean(np.append(good, junk[: FEWEST_LACKING - 2]), 0.1, low[: 798 + FEWEST_LACKING]).any()
-    assert not lacks_mean(-contrast, 0.1, low).any()
-
-
-def test_images_between_particles_are_told_whatever_their_scores() -> None:
-    """Many of them look like each other, and have good scores."""
-    settings = SimulationSettings(snr=0.05, junk_fraction=0.3)
-    noisy = simulate_stack(synthetic_particle(48, shape="octahedral"), 4.0, 1000, settings, seed=1)
-    found = denoise(noisy, preset("default", centre=False))
-    assert found.junk is not None
-    assert found.score is not None
-    assert found.junk_below is not None
-    between = noisy.junk_kind == 1 + JUNK_KINDS.index("off-centre")
-    assert found.junk[between].mean() > 0.9
-    assert (found.score < found.junk_below)[between].mean() < 0.7
-    assert not found.junk[~noisy.junk].any()
-    assert found.lacking is not None
-    assert found.lacking[noisy.junk_kind == 1 + JUNK_KINDS.index("empty")].mean() > 0.9
-    assert found.lacking[noisy.junk_kind == 1 + JUNK_KINDS.index("contaminated")].mean() < 0.05
 
 
 def test_images_that_are_no_likelier_particles_than_noise_are_warned_about() -> None:

@@ -60,7 +60,6 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
         "shift_px": None if result.shifts_px is None else float(np.sqrt(np.square(result.shifts_px).mean())),
         "n_junk": None if result.junk is None else int(result.junk.sum()),
         "junk_below": result.junk_below,
-        "n_lacking": None if result.lacking is None else int(result.lacking.sum()),
         "may_be_noise": result.may_be_noise,
         "mostly_faint": result.mostly_faint,
         "faint": result.faint,
@@ -144,8 +143,6 @@ def _junk(numbers: dict[str, Any], n_particles: int) -> str:
         return "not looked for: that takes matching (--preset default)"
     are = "is likely no good particle" if count == 1 else "are likely no good particles"
     rule = f"mfvdmJunk: {SCORE_COLUMN} below {numbers['junk_below']:.3g}"
-    if numbers["n_lacking"]:
-        rule += f", or next to nothing of what all have in common: {numbers['n_lacking']}"
     return f"{counted(count, 'image')} ({count / n_particles:.1%}) {are} ({rule})"
 
 
