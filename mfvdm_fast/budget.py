@@ -262,7 +262,8 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
 
 def _in_cells(job: _Job) -> bool:
     """Whether particles are matched with the templates of the best cells alone."""
-    return IN_CELLS <= job.n <= MATCHED_WITH and bool(job.params.centre or (job.params.n_matchings or 0) > 1)
+    least = max(IN_CELLS, 100 * job.n_neighbors)
+    return least <= job.n <= MATCHED_WITH and bool(job.params.centre or (job.params.n_matchings or 0) > 1)
 
 
 def _candidates(job: _Job) -> int:

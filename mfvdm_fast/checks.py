@@ -102,7 +102,7 @@ def check_switch(name: str, value: bool | None, *, optional: bool = False) -> No
     """
     if not (isinstance(value, bool) or (optional and value is None)):
         rule = "True, False or None" if optional else "True or False"
-        raise ParameterError(f"{name} must be {rule}, got {value!r:.80}; give it without quotes, as a bool")
+        raise ParameterError(f"{name} must be {rule}, got {value!r:.80}; give a Python bool, without quotes")
 
 
 def check_path(name: str, value: str | os.PathLike[str], hint: str) -> Path:
@@ -193,7 +193,8 @@ def _doubt_about_rows(ctf: CtfParameters) -> str:
     return (
         f"the defocus (rlnDefocusU, rlnDefocusV; defocus_u_angstrom) of {_particles(defocus <= low[-1])} is "
         f"{_span(low)} Å, far below that of the others, {_span(high)} Å: {guess}? It must be in Å (10000 for 1 µm), "
-        "else the CTF is undone wrongly: correct these rows, or leave them out"
+        "else the CTF is undone wrongly: correct these rows, or leave them out (if they were taken so near to "
+        "focus, all is well)"
     )
 
 
@@ -204,7 +205,7 @@ def _lies_in(values: FloatArray, others: FloatArray) -> bool:
 
 def _span(values: FloatArray) -> str:
     """The least and the largest of sorted values."""
-    low, high = f"{values[0]:.4g}", f"{values[-1]:.4g}"
+    low, high = (f"{value:.0f}" if value >= 1000 else f"{value:.4g}" for value in (values[0], values[-1]))
     return low if low == high else f"{low} to {high}"
 
 

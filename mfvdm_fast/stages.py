@@ -167,7 +167,7 @@ class Stages:
         cells: Cells | None = None
         for side in templates.features(coefs, seen, threads=self.threads):
             if (
-                cells is None and in_cells and worth_cells(coefs.n_particles)
+                cells is None and in_cells and worth_cells(coefs.n_particles, self.n_neighbors)
             ):  # templates of all parts are alike in the same way
                 power = np.mean(np.abs(side.observed.packed) ** 2, axis=0)
                 cells = divide_in_cells(side.templates, power, self.threads)

@@ -73,7 +73,7 @@ def test_a_path_is_a_path(wrong: Any, kind: str) -> None:
 @pytest.mark.parametrize("name", ["invert", "ctf", "phase_flipped"])
 @pytest.mark.parametrize("wrong", ["no", 0, None])
 def test_switches_of_a_stack_are_bools(stack: ParticleStack, name: str, wrong: Any) -> None:
-    text = rf"{name} must be True or False, got {wrong!r}; give it without quotes, as a bool"
+    text = rf"{name} must be True or False, got {wrong!r}; give a Python bool, without quotes"
     with pytest.raises(ParameterError, match=text):
         open_stack("a.star", **{name: wrong})
     if name == "phase_flipped":

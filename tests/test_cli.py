@@ -104,7 +104,7 @@ def test_of_noise_no_junk_is_claimed(cli: Cli, simulated: Path, tmp_path: Path) 
 
 
 def test_shifts_that_noise_hides_are_not_denied(cli: Cli, simulated: Path, tmp_path: Path) -> None:
-    make = ("simulate", "-n", "150", "-L", "32", "--snr", "0.04", "--threads", "1", "-o", tmp_path / "noisy")
+    make = ("simulate", "-n", "150", "-L", "32", "--snr", "0.03", "--threads", "1", "-o", tmp_path / "noisy")
     assert cli(*make).code == 0
     hidden, clear = (
         cli("denoise", folder / "particles.star", "-o", tmp_path / name, "--threads", "1").out

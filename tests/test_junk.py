@@ -11,7 +11,7 @@ from mfvdm_fast.doubts import MUCH_JUNK, warn_about_junk
 from mfvdm_fast.errors import MfvdmWarning
 from mfvdm_fast.io.stack import ParticleStack
 from mfvdm_fast.metrics import evaluate_images
-from mfvdm_fast.params import preset
+from mfvdm_fast.params import MOST_CHOSEN, preset
 from mfvdm_fast.pipeline import denoise
 from mfvdm_fast.records import FloatArray, Images, IndexArray
 from mfvdm_fast.restore.junk import CLEAR, DOUBT, JUNK_BELOW, junk_below, share_of_junk, trust_in, warn_if_noise
@@ -36,7 +36,7 @@ def test_every_kind_of_junk_gets_low_scores() -> None:
     assert flagged[noisy.junk].mean() > 0.4  # of which a hundred to one would find 26 %
     assert flagged[~noisy.junk].mean() < 0.02
     again = denoise(noisy, preset("default", centre=False))  # as the data ask: until lists agree, without the junk
-    assert again.params.n_matchings == 4
+    assert again.params.n_matchings == MOST_CHOSEN
     assert again.junk is not None
     assert again.junk[noisy.junk].mean() > flagged[noisy.junk].mean() + 0.05
     assert again.junk[~noisy.junk].mean() < 0.02

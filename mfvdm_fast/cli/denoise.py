@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "1,000: .4 px and more; small boxes: up to 1.3 dB)")  # fmt: skip
     add("--matchings", dest="n_matchings", metavar="N", type=int,
         help=f"times that particles are matched with restorations, 0 to {MOST_MATCHINGS} "
-        "(default: 1 to 4, as the data ask)")  # fmt: skip
+        "(default: 1 to 3, as the data ask)")  # fmt: skip
     add("--restoration-eigenvectors", dest="n_restoration_eigenvectors", metavar="M", type=int,
         help=f"eigenvectors per frequency of graph_map, 1 or more "
         f"(default: {default.n_restoration_eigenvectors})")  # fmt: skip

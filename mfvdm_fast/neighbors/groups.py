@@ -20,6 +20,7 @@ from .cells import Cells
 from .match import match_neighbors
 
 CELLS_FROM = 8_000  # particles: of fewer, cells of so many templates are too coarse, and all are compared as fast
+PARTICLES_PER_NEIGHBOR = 100  # or more, or the cells that are looked at hold much of all
 ALL_UP_TO = 20_000  # particles: beyond, they are matched in groups
 # The groups of one round are joined by those of the others alone: the fewer the rounds, the more they look like
 # separate stacks to the graph (an eigenvalue of 1 / ROUNDS, which must be less than those of the views).
@@ -36,13 +37,13 @@ def n_compared(n_particles: int) -> int:
     return min(n_particles, ALL_UP_TO)
 
 
-def worth_cells(n_particles: int) -> bool:
-    """Whether templates are to be divided in cells: not so few that it takes longer, nor more than are compared.
+def worth_cells(n_particles: int, n_neighbors: int) -> bool:
+    """Whether templates are to be divided in cells: all are in one group, but many more than the neighbours asked for.
 
-    >>> [worth_cells(n) for n in (2_000, 10_000, 40_000)]
+    >>> [worth_cells(n, 50) for n in (2_000, 10_000, 40_000)]
     [False, True, False]
     """
-    return CELLS_FROM <= n_particles <= ALL_UP_TO
+    return max(CELLS_FROM, PARTICLES_PER_NEIGHBOR * n_neighbors) <= n_particles <= ALL_UP_TO
 
 
 def random_groups(n_particles: int, seed: int = 0) -> Iterator[list[IndexArray]]:
