@@ -23,7 +23,10 @@ EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
 PARTS = 4  # of the particles; for each there are templates
 MATCHED_WITH = 20_000  # templates at most that a particle is compared with
-IN_CELLS = 8000  # particles, from which on templates are divided in cells, unless they are more than MATCHED_WITH
+# Particles, and particles per neighbour, from which on templates are divided in cells, up to MATCHED_WITH; and
+# how many of them a particle is compared with, for each of 2 K + SPARE.
+IN_CELLS, PER_NEIGHBOR = 8000, 100
+CANDIDATES, SPARE = 4, 8
 CANDIDATE = 8 + 8 + 8 + 4 + 1  # bytes of each template that a particle is compared with on its own
 COARSE = 1.4e-9  # seconds per particle, neighbour and vector of the eigenvectors that restorations are made of
 KEPT = 0.75  # of these eigenvectors: those that wrong edges make are left out
@@ -262,13 +265,13 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
 
 def _in_cells(job: _Job) -> bool:
     """Whether particles are matched with the templates of the best cells alone."""
-    least = max(IN_CELLS, 100 * job.n_neighbors)
+    least = max(IN_CELLS, PER_NEIGHBOR * job.n_neighbors)
     return least <= job.n <= MATCHED_WITH and bool(job.params.centre or (job.params.n_matchings or 0) > 1)
 
 
 def _candidates(job: _Job) -> int:
     """Templates of the cells that a particle is compared with."""
-    return 4 * (2 * job.n_neighbors + 8)
+    return CANDIDATES * (2 * job.n_neighbors + SPARE)
 
 
 def _moving_seconds(job: _Job, count: float) -> float:

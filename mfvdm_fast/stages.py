@@ -164,11 +164,10 @@ class Stages:
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
         report, done, total = partial(self.progress, "match"), 0, len(templates.fits)
-        cells: Cells | None = None
+        in_cells = in_cells and worth_cells(coefs.n_particles, self.n_neighbors)
+        cells: Cells | None = None  # the same for all parts, whose templates are alike in the same way
         for side in templates.features(coefs, seen, threads=self.threads):
-            if (
-                cells is None and in_cells and worth_cells(coefs.n_particles, self.n_neighbors)
-            ):  # templates of all parts are alike in the same way
+            if in_cells and cells is None:
                 power = np.mean(np.abs(side.observed.packed) ** 2, axis=0)
                 cells = divide_in_cells(side.templates, power, self.threads)
             part = match_in_groups(

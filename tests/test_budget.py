@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mfvdm_fast.budget import IN_CELLS, MATCHED_WITH, PARTS, predict
+from mfvdm_fast.budget import CANDIDATES, IN_CELLS, MATCHED_WITH, PARTS, PER_NEIGHBOR, SPARE, predict
 from mfvdm_fast.errors import ParameterError
-from mfvdm_fast.neighbors.groups import ALL_UP_TO, CELLS_FROM
+from mfvdm_fast.neighbors import cells, groups, match
+from mfvdm_fast.neighbors.groups import ALL_UP_TO
 from mfvdm_fast.params import DenoiseParams, preset
 from mfvdm_fast.records import DiskSupport
 from mfvdm_fast.restore import templates
@@ -110,7 +111,8 @@ def test_matching_grows_with_the_templates_that_are_compared() -> None:
 
 
 def test_templates_in_cells_are_expected_where_there_are_cells() -> None:
-    assert IN_CELLS == CELLS_FROM
+    assert (IN_CELLS, PER_NEIGHBOR) == (groups.CELLS_FROM, groups.PARTICLES_PER_NEIGHBOR)
+    assert (CANDIDATES, SPARE) == (cells.CANDIDATES, match.SPARE)
 
     def seconds(n: int, n_matchings: int) -> float:
         return predict(n, 65, replace(PARAMS, n_matchings=n_matchings)).stage_seconds["match"] / n_matchings

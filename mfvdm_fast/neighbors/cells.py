@@ -53,9 +53,8 @@ class Cells:
         :func:`mfvdm_fast.kernels.matching.match_by_rotation`.
         """
         size = min(CANDIDATES * n_best, 2 * len(self.members) - 2)
-        n_cells = min(
-            -(-2 * size // PER_CELL), 2 * len(self.pivots)
-        )  # enough of cells half as large as they are on average
+        # Twice as many cells as hold so many on average: the best ones may be small.
+        n_cells = min(-(-2 * size // PER_CELL), 2 * len(self.pivots))
         nobody = np.full(len(own), -1)
         _, leads = match_by_rotation(observed, templates[self.pivots], offsets, nobody, n_cells, progress)
         codes = np.empty((len(own), size), np.int64)
