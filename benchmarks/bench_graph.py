@@ -132,7 +132,7 @@ def solver_work(bases: list[Eigenbasis], graph: FrequencyGraph, degree: int = 10
     """Of the Chebyshev solver, from its iterations."""
     flops = 0.0
     for basis in bases:
-        width, rows = 1.05 * basis.n_eigenvectors + 10, (2 if basis.k else 1) * graph.n_particles
+        width, rows = basis.n_eigenvectors + 10, (2 if basis.k else 1) * graph.n_particles
         products = (8 if basis.k else 4) * len(graph.indices) * width * (degree + 1)
         flops += basis.iterations * (products + 4 * 2 * rows * width**2)
     how = f"at most: iterations x ({degree + 1} products with the graph, 2 Gram matrices, 2 rotations of the block)"

@@ -190,7 +190,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
 
     def solver(m: float) -> float:
         m = min(m, n)
-        return 32 * n * (1.05 * m + 42) + 768 * n + 3 * 8 * n * m
+        return 32 * n * (m + 42) + 768 * n + 3 * 8 * n * m
 
     vectors = 8 * n * params.n_eigenvectors * params.n_frequencies if params.refine else 0
     if params.refine:
@@ -232,7 +232,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
         return stages | {"restore": 1e-8 * n * width**1.5}
 
     def solve(m: float, rate: float = 5e-9) -> float:
-        block = 1.05 * min(m, job.n) + 10
+        block = min(m, job.n) + 26
         slower = 1 + min(1.0, n / 10_000)  # once the vectors leave the second-level cache
         return rate * slower * n * job.n_neighbors * block + 1e-9 * block**3
 
@@ -265,8 +265,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
 
 def _in_cells(job: _Job) -> bool:
     """Whether particles are matched with the templates of the best cells alone."""
-    least = max(IN_CELLS, PER_NEIGHBOR * job.n_neighbors)
-    return least <= job.n <= MATCHED_WITH and bool(job.params.centre or (job.params.n_matchings or 0) > 1)
+    return max(IN_CELLS, PER_NEIGHBOR * job.n_neighbors) <= job.n <= MATCHED_WITH
 
 
 def _candidates(job: _Job) -> int:

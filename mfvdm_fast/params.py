@@ -85,7 +85,7 @@ class DenoiseParams:
     centre: bool | None = None
     n_matchings: int | None = None
     method: str = "graph_map"
-    n_template_eigenvectors: int = 200
+    n_template_eigenvectors: int = 240
     n_template_frequencies: int = 20
     n_restoration_eigenvectors: int = 300
     spectral_filter: str = "2λ-λ²"

@@ -41,7 +41,7 @@ from .restore.score import (
 from .restore.templates import Templates
 from .restore.wiener import Observation, restore_wiener
 from .result import FAINT, DenoiseResult
-from .stages import RESTORATION, TEMPLATE_PART, Stages, nearest
+from .stages import FOR_TEMPLATES, RESTORATION, Stages, nearest
 
 MUCH_JUNK = 0.1  # of a stack, where particles are judged twice
 SURE = 20.0  # log odds of a particle, that one image in ten of coloured noise does not reach
@@ -146,7 +146,7 @@ class Run(Stages):
             return table, templates
         for spread in (FIRST_SPREAD, NEXT_SPREAD):
             if (self.params.n_matchings or 0) > 1:  # first tables that agree little
-                table = self.match(templates, table, coefs, seen, in_cells=True)
+                table = self.match(templates, table, coefs, seen)
                 templates = self.templates(table, coefs, seen, 1)
             self.progress("centre", 0, 1)
             shifts = find_shifts(make_scene(prepared, coefs, seen, templates, threads), spread, seed)
@@ -154,7 +154,7 @@ class Run(Stages):
             table = self.move(shifts, coefs)
             templates = self.templates(table, coefs, seen, 0)
         for sweep in range(SWEEPS):
-            table = self.match(templates, table, coefs, seen, in_cells=True)
+            table = self.match(templates, table, coefs, seen)
             self.progress("centre", 0, 1)
             scene = make_scene(prepared, coefs, seen, templates, threads)
             shifts = follow_templates(scene, table, seed)
@@ -206,15 +206,13 @@ class Run(Stages):
         if self.params.centre or (self.params.centre is None and self.params.n_matchings):
             table, templates = self.centre(table, coefs, seen)
         sweep, asked, told = 0, self.params.n_matchings or 0, seen
-        # Where first lists agree, the best of all templates gain up to .05 dB over those of the best cells.
-        noisy = asked > 1
         kept: Judgement | None = None  # that of the table
         while sweep < (self.params.n_matchings or 0):
             if sweep or templates is None:
                 templates = None  # to make room
-                near = nearest(table, TEMPLATE_PART) if sweep else table
+                near = nearest(table, FOR_TEMPLATES) if sweep else table
                 templates = self.templates(near, coefs, told, sweep)
-            found = self.match(templates, table, coefs, seen, in_cells=noisy)
+            found = self.match(templates, table, coefs, seen)
             if self.presence is not None:
                 self.judged = self.judge(templates, self.presence, coefs, seen)
             if sweep < asked:

@@ -37,14 +37,15 @@ from .restore.wiener import Observation
 RESTORATION = SolverOptions(tolerance=0.1, degree=16, noise_margin=1.8)
 
 # Of the matched neighbours those that the restored graph is made of: as many as come from a cap of views within which
-# restorations are alike; farther ones blur more than they average. Templates are made of half of them: that gains .1 to
-# .2 dB at SNR .01, where the farther ones are mostly wrong, and nothing is lost at .02.
-LEAST_NEAREST, PARTICLES_PER_NEAREST, TEMPLATE_PART = 30, 330, 2
+# restorations are alike; farther ones blur more than they average. Templates are made of fewer: that gains .1 to .2 dB
+# at SNR .01, where the farther ones are mostly wrong.
+LEAST_NEAREST, PARTICLES_PER_NEAREST, FOR_TEMPLATES = 24, 416, 2 / 3
 
 
-def nearest(table: NeighborTable, part: int = 1) -> NeighborTable:
-    """The nearest of matched particles, or a ``part`` of them."""
-    return table.nearest(max(LEAST_NEAREST, n_compared(table.n_particles) // PARTICLES_PER_NEAREST) // part)
+def nearest(table: NeighborTable, share: float = 1.0) -> NeighborTable:
+    """The nearest of matched particles, or a ``share`` of them."""
+    count = max(LEAST_NEAREST, n_compared(table.n_particles) // PARTICLES_PER_NEAREST)
+    return table.nearest(round(share * count))
 
 
 class Stages:
@@ -148,23 +149,14 @@ class Stages:
         return templates
 
     def match(
-        self,
-        templates: Templates,
-        table: NeighborTable,
-        coefs: SteerableCoefficients,
-        seen: Observation,
-        *,
-        in_cells: bool = False,
+        self, templates: Templates, table: NeighborTable, coefs: SteerableCoefficients, seen: Observation
     ) -> NeighborTable:
-        """A better table: every image against restorations that its own part of the particles had no say in.
-
-        ``in_cells`` finds nearly all of it in less than half of the time (:mod:`mfvdm_fast.neighbors.cells`).
-        """
+        """A better table: every image against restorations that its own part of the particles had no say in."""
         shape = (coefs.n_particles, self.n_neighbors)
         found = NeighborTable(np.empty(shape, np.int64), np.empty(shape, bool), np.empty(shape), np.empty(shape))
         presence = Presence(*(np.empty(coefs.n_particles) for _ in fields(Presence)))
         report, done, total = partial(self.progress, "match"), 0, len(templates.fits)
-        in_cells = in_cells and worth_cells(coefs.n_particles, self.n_neighbors)
+        in_cells = worth_cells(coefs.n_particles, self.n_neighbors)
         cells: Cells | None = None  # the same for all parts, whose templates are alike in the same way
         for side in templates.features(coefs, seen, threads=self.threads):
             if in_cells and cells is None:

@@ -114,11 +114,11 @@ def test_templates_in_cells_are_expected_where_there_are_cells() -> None:
     assert (IN_CELLS, PER_NEIGHBOR) == (groups.CELLS_FROM, groups.PARTICLES_PER_NEIGHBOR)
     assert (CANDIDATES, SPARE) == (cells.CANDIDATES, match.SPARE)
 
-    def seconds(n: int, n_matchings: int) -> float:
-        return predict(n, 65, replace(PARAMS, n_matchings=n_matchings)).stage_seconds["match"] / n_matchings
+    def seconds(n: int) -> float:
+        return predict(n, 65, PARAMS).stage_seconds["match"]
 
-    assert seconds(IN_CELLS, 2) < seconds(IN_CELLS - 1, 2) == pytest.approx(seconds(IN_CELLS, 1), rel=1e-3)
-    assert seconds(MATCHED_WITH, 2) < 0.5 * seconds(MATCHED_WITH + 1, 2)
+    assert seconds(IN_CELLS) < 0.7 * seconds(IN_CELLS - 1)
+    assert seconds(MATCHED_WITH) < 0.5 * seconds(MATCHED_WITH + 1)
 
 
 def test_memory_of_templates_is_that_of_all_their_parts() -> None:

@@ -23,7 +23,7 @@ from .filtered_block import FilteredBlock, Rows
 log = logging.getLogger(__name__)
 
 ROUNDED_TO = 32  # numbers of vectors: those of a panel
-GUARD, GUARD_PART = 10, 20  # vectors beyond those that are wanted
+GUARD = 10  # vectors beyond those that are wanted, at least; a twentieth of them gain nothing
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
 PARTICLES_PER_THREAD = 1024  # handing out pieces of a smaller graph takes longer than the work itself
@@ -42,7 +42,7 @@ class SolverOptions:
     """How the eigenbasis is solved; every value has a use in a preset or a test."""
 
     method: str = "chebyshev"  # or "eigsh", the reference
-    tolerance: float = 5e-3  # on |S u - lambda u|, with |S| <= 1
+    tolerance: float = 1e-2  # on |S u - lambda u|, with |S| <= 1
     degree: int = 10  # of the Chebyshev filter, at most
     max_iterations: int = 40
     noise_margin: float = 0.0  # how many times farther from 0 than the lower end of the spectrum an eigenvalue must lie
@@ -64,7 +64,7 @@ def solve_eigenbasis(
     Wrong edges act as a random matrix, whose spectrum reaches about as far below 0 as above. Eigenvectors not far above
     that (``options.noise_margin``) are mostly noise, and the very noise of the images from which the graph was made.
 
-    Peak memory: four blocks of (n, 2 (1.05 m + 42)) float32, and 768 n bytes for each of up to four threads.
+    Peak memory: four blocks of (n, 2 (m + 42)) float32, and 768 n bytes for each of up to four threads.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ class _ChebyshevSolver:
         self, graph: ArrangedGraph, k: int, n_wanted: int, options: SolverOptions, seed: int, threads: int
     ) -> None:
         self.n, self.k, self.n_wanted, self.options = graph.n_particles, k, n_wanted, options
-        guarded = n_wanted + n_wanted // GUARD_PART + GUARD
-        self.block = FilteredBlock(graph, k, min(-(-guarded // ROUNDED_TO) * ROUNDED_TO, self.n), threads)
+        width = -(-(n_wanted + GUARD) // ROUNDED_TO) * ROUNDED_TO
+        self.block = FilteredBlock(graph, k, min(width, self.n), threads)
         self.rng = np.random.default_rng([seed, k])
 
     def solve(self, neighbor: Eigenbasis | None, unit: Eigenbasis | None) -> Eigenbasis:

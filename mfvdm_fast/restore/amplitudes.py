@@ -13,7 +13,7 @@ from ..records import FloatArray, IndexArray
 
 Real = NDArray[np.float32]
 
-EM_STEPS = 6
+EM_STEPS = 5
 TRUST = 0.9  # in correlations that are those of all eigenvectors together
 MAX_ITERATIONS, TOLERANCE = 20, 1e-3  # of the linear system; the prior is not known to a thousandth
 BAND = 20  # eigenvectors that share one prior variance
