@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_numbers
 from .errors import ParameterError
 from .records import FloatArray, IndexArray
 
@@ -45,13 +46,14 @@ def make_defocus_list(
     >>> make_defocus_list([1e4, 2e4], weight=[1, 3]).share.tolist()
     [0.25, 0.75]
     """
-    u = np.atleast_1d(np.asarray(defocus_u_angstrom, np.float64))
-    columns = {
+    u = np.atleast_1d(check_numbers("defocus_u_angstrom", defocus_u_angstrom, error=ParameterError))
+    given: dict[str, ArrayLike] = {
         "defocus_u_angstrom": u,
-        "defocus_v_angstrom": u if defocus_v_angstrom is None else np.asarray(defocus_v_angstrom, np.float64),
-        "defocus_angle": np.zeros(u.shape) if defocus_angle is None else np.asarray(defocus_angle, np.float64),
-        "weight": np.ones(u.shape) if weight is None else np.asarray(weight, np.float64),
+        "defocus_v_angstrom": u if defocus_v_angstrom is None else defocus_v_angstrom,
+        "defocus_angle": np.zeros(u.shape) if defocus_angle is None else defocus_angle,
+        "weight": np.ones(u.shape) if weight is None else weight,
     }
+    columns = {name: check_numbers(name, values, error=ParameterError).astype(float) for name, values in given.items()}
     for name, values in columns.items():
         if values.shape != u.shape or values.ndim != 1 or not values.size:
             raise ParameterError(
@@ -63,7 +65,8 @@ def make_defocus_list(
     total = columns["weight"].sum()
     if (columns["weight"] < 0).any() or not total > 0:
         raise ParameterError("weight must be 0 or more everywhere and above 0 somewhere; give numbers of particles")
-    return DefocusList(u, columns["defocus_v_angstrom"], columns["defocus_angle"], columns["weight"] / total)
+    columns["share"] = columns.pop("weight") / total
+    return DefocusList(**columns)
 
 
 def draw_groups(share: FloatArray, count: int, rng: np.random.Generator) -> IndexArray:

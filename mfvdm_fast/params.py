@@ -114,9 +114,9 @@ class DenoiseParams:
         if self.n_matchings is not None and self.n_matchings > MOST_MATCHINGS:
             raise ParameterError(f"n_matchings must be at most {MOST_MATCHINGS}, got {self.n_matchings}")
         check_whole("seed", self.seed, 0)
-        check_switch("ctf", self.ctf)
-        for name in ("refine", "centre", "whiten"):
-            check_switch(name, getattr(self, name), optional=True)
+        for name in ("ctf", "refine", "centre", "whiten"):
+            switch = check_switch(name, getattr(self, name), optional=name != "ctf")
+            object.__setattr__(self, name, switch)  # those of NumPy are no Python bools
         check_choice("method", self.method, ("graph_map", "spectral", "cwf"))
         check_choice("spectral_filter", self.spectral_filter, ("2λ-λ²", "λ"))
         check_choice("basis", self.basis, ("disk_harmonics", "fourier_bessel"))

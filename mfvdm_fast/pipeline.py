@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from .budget import Budget, predict
 from .centring import reach_px
-from .checks import SMALLEST_BOX, check_defocus, check_positive, doubts_about_ctf
+from .checks import SMALLEST_BOX, check_kind, check_positive
+from .ctf_checks import check_defocus, doubts_about_ctf
 from .doubts import warn_about_contrast, warn_about_faint, warn_about_origins, warn_about_reach, warn_about_scales
 from .errors import InputError, MfvdmWarning, ParameterError
 from .params import TOO_FEW, DenoiseParams, left_idle, settle_size
@@ -118,12 +119,9 @@ def estimate_budget(stack: ImageStack, params: DenoiseParams | None = None, *, t
 def _check_arguments(stack: ImageStack, params: DenoiseParams | None) -> DenoiseParams:
     """The parameters to use; InputError or ParameterError for arguments of another kind."""
     _check_kind(stack)
-    if params is not None and not isinstance(params, DenoiseParams):
-        raise ParameterError(
-            f"params must be DenoiseParams, got {type(params).__name__}: make them with preset, as in "
-            'preset("default", n_neighbors=30)'
-        )
-    return params or DenoiseParams()
+    if params is None:
+        return DenoiseParams()
+    return check_kind("params", params, DenoiseParams, 'make them with preset, as in preset("default", n_neighbors=30)')
 
 
 def _check_kind(stack: ImageStack) -> None:

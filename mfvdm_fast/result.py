@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .basis.interface import SteerableBasis
-from .errors import ParameterError
+from .checks import check_rows
 from .imaging.noise import radii_px
 from .imaging.resample import resample_images
 from .imaging.support import CENTRE
@@ -113,18 +112,7 @@ class DenoiseResult:
 
         ``rows`` is a slice or (b,) whole numbers; ParameterError for anything else, and when out of range.
         """
-        chosen = rows if isinstance(rows, slice) else self._check_rows(rows)
+        chosen = rows if isinstance(rows, slice) else check_rows(rows, self.coefs.n_particles, "a slice, or ")
         with use_threads(self.threads):
             images = self.basis.evaluate(self.coefs.packed[chosen], threads=self.threads)
             return resample_images(images, self.box_size, self.threads)
-
-    def _check_rows(self, rows: ArrayLike) -> IndexArray:
-        n, wanted = self.coefs.n_particles, np.asarray(rows)
-        if wanted.ndim == 1 and (
-            not wanted.size or (wanted.dtype.kind in "iu" and 0 <= wanted.min() <= wanted.max() < n)
-        ):
-            return wanted.astype(np.int64)
-        raise ParameterError(
-            f"rows must be a slice, or whole numbers from 0 to {n - 1} in one dimension, such as [0, 5], "
-            f"got {rows!r:.60}"
-        )

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import as_number, check_kind, check_rows, check_switch, check_whole
 from .errors import ParameterError
 from .imaging.ctf import check_pixel_size, evaluate_ctf_2d, make_ctf
 from .imperfections import (
@@ -118,17 +119,15 @@ class SimulatedStack:
         return self._images(rows, with_ctf=True)
 
     def chunks(self, max_images: int = 1000) -> Iterator[tuple[IndexArray, Images]]:
-        """Yield (rows, noisy images (b, L, L)) in order, b <= ``max_images``."""
-        for rows in _row_blocks(self.n_particles, max_images):
-            yield rows, self.read(rows)
+        """(rows, noisy images (b, L, L)) in order, b <= ``max_images``."""
+        return ((rows, self.read(rows)) for rows in _row_blocks(self.n_particles, max_images))
 
     def clean_chunks(self, max_images: int = 1000) -> Iterator[tuple[IndexArray, Images]]:
-        """Yield (rows, images without CTF and noise (b, L, L)) in order, b <= ``max_images``."""
-        for rows in _row_blocks(self.n_particles, max_images):
-            yield rows, self.read_clean(rows)
+        """(rows, images without CTF and noise (b, L, L)) in order, b <= ``max_images``."""
+        return ((rows, self.read_clean(rows)) for rows in _row_blocks(self.n_particles, max_images))
 
     def _images(self, rows: IndexArray, *, with_ctf: bool) -> Images:
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = check_rows(rows, self.n_particles)
         images = np.empty((rows.size, self.box_size, self.box_size), dtype=np.float32)
         for block in _row_blocks(rows.size, _BLOCK_IMAGES):
             transform = self._transforms(rows[block], with_ctf=with_ctf)
@@ -176,10 +175,15 @@ def simulate_stack(
     >>> images.shape, stack.rotations.shape
     ((2, 16, 16), (3, 3, 3))
     """
-    settings = settings or SimulationSettings()
-    _check_settings(settings, n_particles, seed)
-    if defocus is not None and not settings.ctf:
-        raise ParameterError("defocus is a list of defocus values, but ctf=False; leave one of them out")
+    settings = SimulationSettings() if settings is None else settings
+    n_particles = check_whole("n_particles", n_particles, hint="ask for 1000 or more to see classes")
+    seed = check_whole("seed", seed, 0, "any other number gives another data set")
+    _check_settings(settings)
+    pixel_size = check_pixel_size(pixel_size)
+    if defocus is not None:
+        check_kind("defocus", defocus, DefocusList, "make it with imperfections.make_defocus_list")
+        if not settings.ctf:
+            raise ParameterError("defocus is a list of defocus values, but ctf=False; leave one of them out")
     density = check_volume(volume)
     count = resolve_threads(threads)
     box_size = density.shape[0]
@@ -188,9 +192,8 @@ def simulate_stack(
     junk_kind = draw_junk(settings.junk_fraction, n_particles, _generator(seed, _JUNK_STREAM))
     shifts = settings.shift_std_px * _generator(seed, _SHIFT_STREAM).standard_normal((n_particles, 2))
     away = off_centre_shifts(box_size, n_particles, _generator(seed, _EDGE_STREAM))
-    white = settings.noise_falloff == 1.0
     stack = SimulatedStack(
-        pixel_size=check_pixel_size(pixel_size),
+        pixel_size=pixel_size,
         box_size=box_size,
         rotations=_uniform_rotations(n_particles, _generator(seed, _ROTATION_STREAM)),
         ctf=None if groups is None else groups[group_of],
@@ -205,7 +208,7 @@ def simulate_stack(
         _brightness=float(density.sum(axis=0).max()),
         _grid=slice_grid(density, count).view(np.float32),
         _group_ctf=None if groups is None else evaluate_ctf_2d(groups, box_size, pixel_size),
-        _noise_filter=None if white else noise_filter(box_size, settings.noise_falloff),
+        _noise_filter=None if settings.noise_falloff == 1.0 else noise_filter(box_size, settings.noise_falloff),
     )
     variance = _signal_variance(stack)
     return replace(stack, signal_variance=variance, noise_variance=variance / settings.snr)
@@ -217,10 +220,8 @@ def _generator(seed: int, stream: int, index: int = 0) -> np.random.Generator:
 
 
 def _row_blocks(count: int, size: int) -> Iterator[IndexArray]:
-    if size < 1:
-        raise ParameterError(f"max_images must be at least 1, got {size}; 1000 is a good chunk")
-    for start in range(0, count, size):
-        yield np.arange(start, min(start + size, count), dtype=np.int64)
+    size = check_whole("max_images", size, hint="1000 is a good chunk")
+    return (np.arange(start, min(start + size, count), dtype=np.int64) for start in range(0, count, size))
 
 
 def _uniform_rotations(count: int, rng: np.random.Generator) -> FloatArray:
@@ -275,24 +276,24 @@ def _signal_variance(stack: SimulatedStack) -> float:
     return float(square[good].mean() - total[good].mean() ** 2)
 
 
-def _check_settings(settings: SimulationSettings, n_particles: int, seed: int) -> None:
-    least, most = settings.defocus_min_angstrom, settings.defocus_max_angstrom
-    falloff, junk = settings.noise_falloff, settings.junk_fraction
-    rules: tuple[tuple[str, object, bool, str], ...] = (
-        ("n_particles", n_particles, n_particles >= 1, "at least 1; ask for 1000 or more to see classes"),
-        ("seed", seed, seed >= 0, "0 or more; any other number gives another data set"),
-        ("snr", settings.snr, settings.snr > 0, "above 0; 0.05 is typical, inf means no noise"),
-        ("n_defocus_groups", settings.n_defocus_groups, settings.n_defocus_groups >= 1, "at least 1; or set ctf=False"),
-        ("defocus_min_angstrom", least, least <= most, f"at most defocus_max_angstrom ({most:g}); swap the two"),
-        ("shift_std_px", settings.shift_std_px, settings.shift_std_px >= 0, "0 px or more; 0 centres every particle"),
-        ("contrast_std", settings.contrast_std, settings.contrast_std >= 0, "0 or more; 0 gives equal contrast"),
-        ("noise_falloff", falloff, 0 < falloff < np.inf, "above 0; 1 is white noise, 4 falls as in real micrographs"),
-        ("junk_fraction", junk, 0 <= junk < 1, "at least 0 and below 1; 0.16 is common"),
+def _check_settings(settings: SimulationSettings) -> None:
+    check_kind("settings", settings, SimulationSettings, "as in SimulationSettings(snr=0.1)")
+    check_switch("ctf", settings.ctf)
+    check_whole("n_defocus_groups", settings.n_defocus_groups, hint="or set ctf=False")
+    given = vars(settings)
+    value = {name: as_number(given[name]) for name in given if name != "ctf"}
+    for name, number in value.items():
+        if name not in ("snr", "noise_falloff") and not np.isfinite(number):  # those have rules of their own
+            raise ParameterError(f"{name} must be a finite number, got {given[name]!r}; leave it out for the default")
+    least, most = value["defocus_min_angstrom"], value["defocus_max_angstrom"]
+    rules = (
+        ("snr", value["snr"] > 0, "above 0; 0.05 is typical, inf means no noise"),
+        ("defocus_min_angstrom", least <= most, f"at most defocus_max_angstrom ({most:g}); swap the two"),
+        ("shift_std_px", value["shift_std_px"] >= 0, "0 px or more; 0 centres every particle"),
+        ("contrast_std", value["contrast_std"] >= 0, "0 or more; 0 gives equal contrast"),
+        ("noise_falloff", 0 < value["noise_falloff"] < np.inf, "above 0; 1 is white noise, 4 falls as in micrographs"),
+        ("junk_fraction", 0 <= value["junk_fraction"] < 1, "at least 0 and below 1; 0.16 is common"),
     )
-    unbounded = ("snr", "noise_falloff")  # have rules of their own
-    for name, value in vars(settings).items():
-        if name not in unbounded and not np.isfinite(value):
-            raise ParameterError(f"{name} must be a finite number, got {value}; leave it out for the default")
-    for name, value, good, rule in rules:
+    for name, good, rule in rules:
         if not good:
-            raise ParameterError(f"{name} must be {rule}, got {value}")
+            raise ParameterError(f"{name} must be {rule}, got {given[name]!r}")

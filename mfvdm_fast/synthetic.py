@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import check_choice
+from .checks import check_choice, check_numbers, check_positive, check_whole
 from .errors import ParameterError
 
 _BLOBS = (30, 18, 12)  # three domains of different size: no rotation or mirror maps the particle to itself
@@ -26,7 +26,7 @@ _REACH = 0.4  # distance from the centre, in boxes, that the two-sigma sphere of
 
 def check_volume(volume: ArrayLike) -> NDArray[np.float32]:
     """``volume`` as float32; ParameterError unless it is a cube of at least 8 voxels with finite, unequal values."""
-    cube = np.ascontiguousarray(volume, dtype=np.float32)
+    cube = np.ascontiguousarray(check_numbers("volume", volume, error=ParameterError), dtype=np.float32)
     if cube.ndim != 3 or len(set(cube.shape)) != 1 or cube.shape[0] < 8:
         raise ParameterError(f"volume must be a cube of at least 8 voxels a side, got shape {cube.shape}; pad it first")
     if not np.isfinite(cube).all():
@@ -52,9 +52,8 @@ def synthetic_particle(box_size: int = 65, seed: int = 0, shape: str = "globular
     (32, 32, 32)
     """
     check_choice("shape", shape, SHAPES)
-    if box_size < 8:
-        raise ParameterError(f"box_size must be at least 8 px, got {box_size}; 65 is a good size for a demonstration")
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    box_size = check_whole("box_size", box_size, 8, "65 px is a good size for a demonstration")
+    rng = np.random.default_rng(np.random.SeedSequence(check_whole("seed", seed, 0)))
     chains = []
     for count, centre, radius in zip(_BLOBS, _DOMAIN_CENTRES, _DOMAIN_RADII, strict=True):
         chains.append(centre + _folded_chain(count, radius, rng))
@@ -125,14 +124,14 @@ def resize_volume(volume: NDArray[np.float32], pixel_size: float, box_size: int)
     ((16, 16, 16), 4.0)
     """
     volume = check_volume(volume)
-    if box_size < 8:
-        raise ParameterError(f"box_size must be at least 8 px, got {box_size}; take 32 or more")
+    box_size = check_whole("box_size", box_size, 8, "take 32 px or more")
+    pixel_size = check_positive("pixel_size", pixel_size)
     old = volume.shape[0]
     if box_size == old:
-        return volume.copy(), float(pixel_size)
+        return volume.copy(), pixel_size
     kept = np.arange(-((min(old, box_size) - 1) // 2), (min(old, box_size) - 1) // 2 + 1)
     transform = scipy.fft.fftn(scipy.fft.ifftshift(volume))
     target = np.zeros((box_size,) * 3, dtype=np.complex64)
     target[np.ix_(kept, kept, kept)] = transform[np.ix_(kept, kept, kept)]
     resized = scipy.fft.fftshift(scipy.fft.ifftn(target).real) * (box_size / old) ** 3
-    return np.ascontiguousarray(resized, dtype=np.float32), float(pixel_size) * old / box_size
+    return np.ascontiguousarray(resized, dtype=np.float32), pixel_size * old / box_size

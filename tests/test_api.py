@@ -9,16 +9,23 @@ import pytest
 
 from mfvdm_fast import DenoiseParams, DenoiseResult, ParticleStack, denoise, open_stack, preset
 from mfvdm_fast.errors import InputError, ParameterError
+from mfvdm_fast.imperfections import make_defocus_list
 from mfvdm_fast.pipeline import estimate_budget, find_unevenness
-from mfvdm_fast.simulate import SimulationSettings, simulate_stack
-from mfvdm_fast.synthetic import synthetic_particle
+from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
+from mfvdm_fast.synthetic import resize_volume, synthetic_particle
 
 N = 60
+NO_NUMBERS: list[Any] = ["33", None, float("nan"), [5], np.ones((2, 2)), True, 1j]
+NO_WHOLE: list[Any] = [*NO_NUMBERS, -1, 10.5, float("inf")]
 
 
 @pytest.fixture(scope="module")
-def stack() -> ParticleStack:
-    simulated = simulate_stack(synthetic_particle(24), 5.0, N, SimulationSettings(snr=1.0), threads=1)
+def simulated() -> SimulatedStack:
+    return simulate_stack(synthetic_particle(24), 5.0, N, SimulationSettings(snr=1.0), threads=1)
+
+
+@pytest.fixture(scope="module")
+def stack(simulated: SimulatedStack) -> ParticleStack:
     return ParticleStack.from_array(simulated.read(np.arange(N)), 5.0, simulated.ctf)
 
 
@@ -97,3 +104,87 @@ def test_rows_that_are_right(result: DenoiseResult) -> None:
         np.testing.assert_allclose(
             result.images(chosen), everything[np.asarray(rows, int) if not isinstance(rows, slice) else rows], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("wrong", NO_WHOLE)
+def test_counts_and_sizes_are_whole_numbers(wrong: Any) -> None:
+    volume = synthetic_particle(8)
+    for call, name in (
+        (lambda: synthetic_particle(wrong), "box_size"),
+        (lambda: synthetic_particle(8, seed=wrong), "seed"),
+        (lambda: resize_volume(volume, 2.0, wrong), "box_size"),
+        (lambda: simulate_stack(volume, 5.0, wrong), "n_particles"),
+        (lambda: simulate_stack(volume, 5.0, 3, seed=wrong), "seed"),
+        (lambda: simulate_stack(volume, 5.0, 3, SimulationSettings(n_defocus_groups=wrong)), "n_defocus_groups"),
+    ):
+        with pytest.raises(ParameterError, match=f"^{name} must be a whole number of at least [0138], got "):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [*NO_NUMBERS, -1, 0, float("inf")])
+def test_pixel_sizes_are_numbers_above_0(wrong: Any) -> None:
+    volume = synthetic_particle(8)
+    for call in (
+        lambda: simulate_stack(volume, wrong, 3, SimulationSettings(ctf=False)),
+        lambda: resize_volume(volume, wrong, 8),
+    ):
+        with pytest.raises(ParameterError, match=r"^pixel_size (must be a finite number above 0, got|is missing)"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(SimulationSettings()) if name not in ("ctf", "n_defocus_groups")]
+)
+@pytest.mark.parametrize("wrong", NO_NUMBERS)
+def test_settings_are_numbers(name: str, wrong: Any) -> None:
+    with pytest.raises(ParameterError, match=f"^{name} must be (a finite number|above 0).*, got "):
+        simulate_stack(synthetic_particle(8), 5.0, 3, SimulationSettings(**{name: wrong}))
+
+
+@pytest.mark.parametrize("wrong", ["33", 5, {}, np.ones(3)])
+def test_what_is_simulated_is_of_its_kind(wrong: Any) -> None:
+    volume = synthetic_particle(8)
+    for call, message in (
+        (lambda: simulate_stack(volume, 5.0, 3, wrong), r"settings must be SimulationSettings, got .*: as in Simulat"),
+        (lambda: simulate_stack(volume, 5.0, 3, SimulationSettings(ctf=wrong)), "ctf must be True or False, got"),
+        (lambda: simulate_stack(volume, 5.0, 3, defocus=wrong), r"defocus must be DefocusList, got .*: make it with"),
+        (lambda: simulate_stack(wrong, 5.0, 3), "volume must (hold real numbers|be a cube)"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("wrong", ["a", [1.0, [2.0]], 1j, {}])
+@pytest.mark.parametrize("name", ["defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle", "weight"])
+def test_lists_of_defocus_hold_numbers(name: str, wrong: Any) -> None:
+    with pytest.raises(ParameterError, match=f"{name} must hold real numbers, got|{name} must hold numbers, got lists"):
+        make_defocus_list(**({"defocus_u_angstrom": [1e4, 2e4]} | {name: wrong}))
+
+
+@pytest.mark.parametrize("wrong", [*NO_WHOLE, 0, "a"])
+def test_chunks_are_of_whole_images(stack: ParticleStack, simulated: SimulatedStack, wrong: Any) -> None:
+    for chunks in (stack.chunks, simulated.chunks, simulated.clean_chunks):
+        with pytest.raises(ParameterError, match="max_images must be a whole number of at least 1, got "):
+            chunks(wrong)  # when asked for, not when the first is read
+
+
+@pytest.mark.parametrize("wrong", [3, [0.5], [N], [-1], [[0, 1]], "a", None, [True] * N, [0, [1]]])
+def test_rows_to_read_are_whole_numbers_in_range(stack: ParticleStack, simulated: SimulatedStack, wrong: Any) -> None:
+    for read in (stack.read, simulated.read, simulated.read_clean, simulated.read_ctf):
+        with pytest.raises(ParameterError, match="rows must be whole numbers from 0 to 59 in one dimension, such as"):
+            read(wrong)
+
+
+def test_switches_may_be_those_of_numpy(stack: ParticleStack) -> None:
+    params = DenoiseParams(ctf=np.True_, refine=np.False_, centre=np.False_, whiten=np.True_)  # type: ignore[arg-type]
+    assert (params.ctf, params.refine, params.centre, params.whiten) == (True, False, False, True)
+    assert all(type(getattr(params, name)) is bool for name in ("ctf", "refine", "centre", "whiten"))
+    flipped = ParticleStack.from_array(stack.read(np.arange(N)), 5.0, stack.ctf, phase_flipped=np.True_)  # type: ignore[arg-type]
+    assert flipped.phase_flipped is True
+    with pytest.raises(InputError, match="no suffix"):  # and not for the switches
+        open_stack("a", invert=np.False_, ctf=np.True_, phase_flipped=np.False_)  # type: ignore[arg-type]
+
+
+def test_arrays_are_of_one_length() -> None:
+    with pytest.raises(InputError, match="images must hold numbers, got lists of several lengths: make them of one"):
+        ParticleStack.from_array([[[1.0], [2.0, 3.0]]])

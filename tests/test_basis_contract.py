@@ -213,8 +213,8 @@ class TestContract:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ((2, 1.0, 0.3), "box_size must be at least 3 px, got 2; use larger images"),
-            ((24, 12.0, 0.3), "radius_px must be at least 1 and below 12 for box_size 24, got 12; the largest whole"),
+            ((2, 1.0, 0.3), "box_size must be a whole number of at least 3, got 2; use larger images"),
+            ((24, 12.0, 0.3), "radius_px must be at least 1 and below 12 for box_size 24, got 12.0; the largest whole"),
             ((24, 0.5, 0.3), "radius_px must be at least 1 and below 12 for box_size 24, got 0.5"),
             ((24, 8.0, 0.51), r"bandlimit must be above 0 and at most 0.5 cycles/px \(Nyquist\), got 0.51; multiply"),
             ((24, 8.0, 0.0), "bandlimit must be above 0"),

@@ -157,10 +157,10 @@ def test_maps_that_are_no_maps(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["-n", "0"], "--particles must be at least 1"),
+        (["-n", "0"], "--particles must be a whole number of at least 1, got 0"),
         (["-n", "5", "--snr", "0"], "--snr must be above 0"),
-        (["-n", "5", "--seed", "-1"], "--seed must be 0 or more"),
-        (["-n", "5", "--defocus-groups", "0"], "--defocus-groups must be at least 1"),
+        (["-n", "5", "--seed", "-1"], "--seed must be a whole number of at least 0, got -1"),
+        (["-n", "5", "--defocus-groups", "0"], "--defocus-groups must be a whole number of at least 1, got 0"),
         (["-n", "5", "--defocus", "9000", "5000"], "--defocus must be MIN MAX with MIN at most MAX, got 9000 5000"),
         (["-n", "5", "--defocus", "nan", "5000"], "--defocus must be two finite numbers in Å, MIN MAX, got nan 5000"),
         (["-n", "5", "--defocus", "5000", "inf"], "--defocus must be two finite numbers in Å, MIN MAX, got 5000 inf"),

@@ -208,7 +208,9 @@ def test_other_refusals() -> None:
     ctf = make_ctf([1e4, 2e4])
     with pytest.raises(ParameterError, match="pixel_size is missing, and the CTF needs it; give the size"):
         evaluate_ctf_2d(ctf, 8, None)
-    with pytest.raises(ParameterError, match="pixel_size must be above 0 Å, got 0; give"):
+    with pytest.raises(
+        ParameterError, match=r"pixel_size must be a finite number above 0, got 0\.0; give the size of one pixel in Å"
+    ):
         check_pixel_size(0.0)
     with pytest.raises(ParameterError, match="box_size must be at least 2 px, got 1"):
         evaluate_ctf_2d(ctf, 1, 3.0)
@@ -224,7 +226,7 @@ def test_other_refusals() -> None:
         phase_flip_images(np.zeros((3, 8, 8), np.float32), ctf, 3.0)
 
 
-@pytest.mark.parametrize("wrong", ["a", "10000", None, [1e4, [2e4]], 1e4 + 1j, True, [[1e4, 2e4]], ["1e4"]])
+@pytest.mark.parametrize("wrong", ["a", "10000", None, [1e4, [2e4]], 1e4 + 1j, True, [[1e4, 2e4]], ["1e4"], []])
 @pytest.mark.parametrize("name", ["defocus_u_angstrom", "cs_mm", "phase_shift"])
 def test_parameters_are_numbers(name: str, wrong: Any) -> None:
     text = rf"CTF parameter {name} must be a number, or an array \(n,\) with one for each particle, got .*; convert it"

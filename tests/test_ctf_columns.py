@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from mfvdm_fast.checks import check_defocus, doubts_about_ctf
+from mfvdm_fast.ctf_checks import check_defocus, doubts_about_ctf
 from mfvdm_fast.errors import InputError, MfvdmWarning
 from mfvdm_fast.io.ctf_columns import read_ctf, read_phase_flipped
 from mfvdm_fast.io.particle_table import ParticleTable, find_particles, read_box_size, read_pixel_size

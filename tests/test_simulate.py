@@ -212,10 +212,18 @@ def test_shift_and_contrast_have_the_spread_asked_for() -> None:
 @pytest.mark.parametrize(
     ("settings", "n", "message"),
     [
-        (SimulationSettings(), 0, "n_particles must be at least 1; ask for 1000 or more to see classes, got 0"),
+        (
+            SimulationSettings(),
+            0,
+            "n_particles must be a whole number of at least 1, got 0; ask for 1000 or more to see classes",
+        ),
         (SimulationSettings(snr=0.0), 5, "snr must be above 0; 0.05 is typical, inf means no noise, got 0"),
         (SimulationSettings(snr=np.nan), 5, "snr must be above 0; .* got nan"),
-        (SimulationSettings(n_defocus_groups=0), 5, "n_defocus_groups must be at least 1; or set ctf=False, got 0"),
+        (
+            SimulationSettings(n_defocus_groups=0),
+            5,
+            "n_defocus_groups must be a whole number of at least 1, got 0; or set ctf=False",
+        ),
         (SimulationSettings(defocus_min_angstrom=5e4), 5, r"defocus_min_angstrom must be at most .* \(40000\); swap"),
         (SimulationSettings(defocus_min_angstrom=np.nan), 5, "defocus_min_angstrom must be a finite number, got nan;"),
         (SimulationSettings(defocus_max_angstrom=np.inf), 5, "defocus_max_angstrom must be a finite number, got inf;"),
@@ -236,19 +244,29 @@ def test_impossible_settings(settings: SimulationSettings, n: int, message: str)
 
 def test_other_refusals() -> None:
     volume = synthetic_particle(8)
-    with pytest.raises(ParameterError, match=r"seed must be 0 or more; .* got -1"):
+    with pytest.raises(
+        ParameterError, match=r"seed must be a whole number of at least 0, got -1; any other number gives"
+    ):
         simulate_stack(volume, PIXEL_SIZE, 3, seed=-1)
-    with pytest.raises(ParameterError, match="pixel_size must be above 0 Å, got -1"):
+    with pytest.raises(
+        ParameterError, match=r"pixel_size must be a finite number above 0, got -1\.0; give the size of one pixel in Å"
+    ):
         simulate_stack(volume, -1.0, 3, CLEAN)
-    with pytest.raises(ParameterError, match="max_images must be at least 1, got 0; 1000 is a good chunk"):
-        next(simulate_stack(volume, PIXEL_SIZE, 3).chunks(0))
+    with pytest.raises(
+        ParameterError, match="max_images must be a whole number of at least 1, got 0; 1000 is a good chunk"
+    ):
+        simulate_stack(volume, PIXEL_SIZE, 3).chunks(0)
     with pytest.raises(ParameterError, match=r"volume must be a cube .* got shape \(8, 8, 9\); pad it first"):
         simulate_stack(np.zeros((8, 8, 9), np.float32), PIXEL_SIZE, 3)
     with pytest.raises(ParameterError, match="volume must hold finite numbers, got NaN or infinity; replace"):
         check_volume(np.full((8, 8, 8), np.nan))
     with pytest.raises(ParameterError, match="volume must not be constant, every voxel is 2; check the file"):
         check_volume(np.full((8, 8, 8), 2.0))
-    with pytest.raises(ParameterError, match="box_size must be at least 8 px, got 7; 65 is a good size"):
+    with pytest.raises(
+        ParameterError, match="box_size must be a whole number of at least 8, got 7; 65 px is a good size"
+    ):
         synthetic_particle(7)
-    with pytest.raises(ParameterError, match="box_size must be at least 8 px, got 4; take 32 or more"):
+    with pytest.raises(
+        ParameterError, match="box_size must be a whole number of at least 8, got 4; take 32 px or more"
+    ):
         resize_volume(volume, PIXEL_SIZE, 4)

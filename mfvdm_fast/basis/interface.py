@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_number, check_images, check_numbers, check_whole
 from ..errors import InputError, ParameterError
 from ..records import Coefficients, FloatArray, Images, IndexArray
 
@@ -42,25 +43,23 @@ class SteerableBasis(Protocol):
 
 def check_disc(box_size: int, radius_px: float, bandlimit: float) -> None:
     """Raise ParameterError unless the disc lies in the box and the bandlimit in (0, 0.5]."""
-    largest = (box_size - 1) // 2
-    if box_size < 3:
-        raise ParameterError(f"box_size must be at least 3 px, got {box_size}; use larger images")
-    if not 1 <= radius_px < largest + 1:
+    largest = (check_whole("box_size", box_size, 3, "use larger images") - 1) // 2
+    if not 1 <= as_number(radius_px) < largest + 1:
         raise ParameterError(
-            f"radius_px must be at least 1 and below {largest + 1} for box_size {box_size}, got {radius_px:g}; "
+            f"radius_px must be at least 1 and below {largest + 1} for box_size {box_size}, got {radius_px!r}; "
             f"the largest whole radius is {largest}"
         )
-    if not 0 < bandlimit <= 0.5:
+    if not 0 < as_number(bandlimit) <= 0.5:
         raise ParameterError(
-            f"bandlimit must be above 0 and at most 0.5 cycles/px (Nyquist), got {bandlimit:g}; "
+            f"bandlimit must be above 0 and at most 0.5 cycles/px (Nyquist), got {bandlimit!r}; "
             f"multiply 1/Å by the pixel size"
         )
 
 
 def as_images(images: ArrayLike, box_size: int) -> Images:
-    """``images`` as a contiguous float32 array (b, L, L); raises InputError when the box is another."""
-    array = np.ascontiguousarray(images, dtype=np.float32)
-    if array.ndim != 3 or array.shape[1:] != (box_size, box_size):
+    """``images`` as a contiguous float32 array (b, L, L); raises InputError for another box, or no finite numbers."""
+    array = check_images("images", images)
+    if array.shape[1] != box_size:
         raise InputError(
             f"images must have shape (n, {box_size}, {box_size}) for this basis, got {array.shape}; "
             f"make a basis for the box size of the images"
@@ -70,7 +69,7 @@ def as_images(images: ArrayLike, box_size: int) -> Images:
 
 def as_packed(packed: ArrayLike, n_coefs: int) -> Coefficients:
     """``packed`` as a contiguous complex64 array (b, P); raises InputError when P is another."""
-    array = np.ascontiguousarray(packed, dtype=np.complex64)
+    array = np.ascontiguousarray(check_numbers("packed", packed, "fiubc"), dtype=np.complex64)
     if array.ndim != 2 or array.shape[1] != n_coefs:
         raise InputError(
             f"packed must have shape (n, {n_coefs}) for this basis, got {array.shape}; "
@@ -81,7 +80,7 @@ def as_packed(packed: ArrayLike, n_coefs: int) -> Coefficients:
 
 def as_transfer(transfer: ArrayLike, n_images: int, n_nodes: int) -> NDArray[np.float32]:
     """``transfer`` as float32 (1 or b, n_nodes); raises InputError when it fits neither images nor radial nodes."""
-    array = np.atleast_2d(np.asarray(transfer, dtype=np.float32))
+    array = np.atleast_2d(np.asarray(check_numbers("transfer", transfer), dtype=np.float32))
     if array.ndim != 2 or array.shape[0] not in (1, n_images) or array.shape[1] != n_nodes:
         raise InputError(
             f"transfer must have shape (1 or {n_images}, {n_nodes}), got {array.shape}; "

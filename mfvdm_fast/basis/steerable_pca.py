@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..checks import check_coefficients, check_kind, check_positive
 from ..errors import InputError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients, SteerablePCA
 from ..threads import map_in_order, resolve_threads
@@ -137,7 +138,9 @@ def estimate_steerable_pca(
     Raises
     ------
     InputError
-        When no component stands above the noise.
+        When no component stands above the noise, or the coefficients are none, not finite or do not fit their offsets.
+    ParameterError
+        When the noise variance is no number above 0, or ``coefs`` are no SteerableCoefficients.
 
     Examples
     --------
@@ -148,10 +151,21 @@ def estimate_steerable_pca(
     >>> pca.n_components
     (2, 0)
     """
-    sums = CovarianceSums(coefs.offsets)
-    for start in range(0, coefs.n_particles, 4096):
-        sums.add(coefs.packed[start : start + 4096], resolve_threads(threads))
+    packed, offsets = check_coefficients("coefs", coefs)
+    check_positive("noise_variance", noise_variance)
+    sums, count = CovarianceSums(offsets), resolve_threads(threads)
+    for start in range(0, len(packed), 4096):
+        sums.add(packed[start : start + 4096], count)
+    if not (len(packed) and all(np.isfinite(second).all() for second in sums.second)):
+        raise InputError(
+            f"coefs must be finite, and of one particle at least, got {len(packed)}: leave out particles that hold NaN "
+            "or infinity"
+        )
     return pca_from_sums(sums, noise_variance)
+
+
+def _check_pca(pca: SteerablePCA) -> SteerablePCA:
+    return check_kind("pca", pca, SteerablePCA, "make it with estimate_steerable_pca")
 
 
 def _fix_signs(vectors: FloatArray) -> FloatArray:
@@ -163,7 +177,7 @@ def _fix_signs(vectors: FloatArray) -> FloatArray:
     return np.ascontiguousarray(vectors * signs)
 
 
-def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA, threads: int = 1) -> Coefficients:
+def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA, threads: int | None = 1) -> Coefficients:
     """Coordinates of coefficients in the principal components, the mean of k = 0 taken out.
 
     Parameters
@@ -174,12 +188,26 @@ def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA, thread
     -------
     (b, sum r_k) complex64, laid out by ``pca.offsets``.
 
+    Raises
+    ------
+    InputError
+        When the offsets do not fit the array, or the components are of another basis.
+    ParameterError
+        When ``pca`` is no SteerablePCA.
+
     Examples
     --------
     >>> pca = SteerablePCA(np.ones(2), (np.array([[1.0], [0.0]]),), (np.ones(1),), (np.ones(1),))
     >>> project(np.array([[3, 5]], np.complex64), np.array([0, 2]), pca).real.tolist()
     [[2.0]]
     """
+    packed, offsets = check_coefficients("coefs", SteerableCoefficients(packed, offsets))
+    widths = np.diff(offsets).tolist()
+    expected = [len(components) for components in _check_pca(pca).components]
+    if widths != expected:
+        raise InputError(
+            f"coefs have {widths} components at k = 0, 1, ..., and pca is of {expected}: both must be of one basis"
+        )
     out = np.zeros((len(packed), int(pca.offsets[-1])), np.complex64)
 
     def project_frequency(k: int) -> None:
@@ -192,7 +220,7 @@ def project(packed: Coefficients, offsets: IndexArray, pca: SteerablePCA, thread
             target.real = y.real @ matrix
             target.imag = y.imag @ matrix
 
-    map_in_order(project_frequency, np.flatnonzero(pca.n_components).tolist(), threads)
+    map_in_order(project_frequency, np.flatnonzero(pca.n_components).tolist(), resolve_threads(threads))
     return out
 
 
@@ -220,12 +248,21 @@ def expand_components(coordinates: Coefficients, offsets: IndexArray, pca: Steer
 def weigh_features(coordinates: SteerableCoefficients, pca: SteerablePCA) -> SteerableCoefficients:
     """Weighted coordinates of unit norm, sum |b_0|^2 + 2 sum_{k>=1} |b_k|^2 = 1: the features of the neighbour search.
 
+    Raises InputError for coordinates that :func:`project` did not make with ``pca``, ParameterError when either is of
+    another kind.
+
     >>> pca = SteerablePCA(np.zeros(2), (np.eye(2),), (np.ones(2),), (np.full(2, 0.5),))
     >>> features = weigh_features(SteerableCoefficients(np.array([[3, 4]], np.complex64), pca.offsets), pca)
     >>> features.packed.real.astype(float).round(3).tolist()
     [[0.6, 0.8]]
     """
-    packed = coordinates.packed * np.concatenate(pca.weights).astype(np.float32)
+    packed, offsets = check_coefficients("coordinates", coordinates)
+    if not np.array_equal(offsets, _check_pca(pca).offsets):
+        raise InputError(
+            f"coordinates have the offsets {offsets.tolist()} and pca {pca.offsets.tolist()}: give what project made "
+            "with this pca"
+        )
+    packed = packed * np.concatenate(pca.weights).astype(np.float32)
     double = np.where(np.arange(packed.shape[1]) < pca.offsets[1], 1.0, 2.0).astype(np.float32)
     norm2 = np.zeros(len(packed))
     for start in range(0, len(packed), 4096):

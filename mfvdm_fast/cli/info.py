@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import doubts_about_ctf
+from ..ctf_checks import doubts_about_ctf
 from ..errors import InputError, MfvdmError, counted
 from ..io.mrc import MODE_DTYPES, read_header
 from ..io.stack import ParticleStack, open_stack
@@ -81,8 +81,9 @@ def _describe_ctf(ctf: CtfParameters) -> Iterator[tuple[str, str]]:
         text += f", B-factor {_range(ctf.bfactor_angstrom2)} Å²"
     yield "microscope", text
     doubts = doubts_about_ctf(ctf)
-    if not doubts and min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0:
-        doubts = ["there is negative defocus: underfocus must be positive"]
+    negative = min(ctf.defocus_u_angstrom.min(), ctf.defocus_v_angstrom.min()) < 0
+    if negative and not any("underfocus must be positive" in doubt for doubt in doubts):
+        doubts.append("there is negative defocus: underfocus must be positive")
     for doubt in doubts:
         yield "note", doubt
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from ..checks import check_whole
+from ..checks import check_kind, check_whole
 from ..errors import ParameterError, SolverError
 from ..records import Coefficients, Eigenbasis, FrequencyGraph, IndexArray
 from ..threads import resolve_threads, use_threads
@@ -82,7 +82,8 @@ def solve_eigenbasis(
     Raises
     ------
     ParameterError
-        When m is no whole number between 1 and the number of particles, or k none of at least 0.
+        When m is no whole number between 1 and the number of particles, k or the seed none of at least 0, or another
+        argument is of another kind.
     SolverError
         When the residuals stay above ten times the tolerance, or ARPACK fails.
 
@@ -98,7 +99,13 @@ def solve_eigenbasis(
     >>> basis.values.round(4).tolist()
     [1.0, 1.0]
     """
-    options = options or SolverOptions()
+    if not isinstance(graph, ArrangedGraph):
+        check_kind("graph", graph, FrequencyGraph, "make it with build_frequency_graph")
+    options = check_kind("options", SolverOptions() if options is None else options, SolverOptions, "or leave them out")
+    for name, basis in (("neighbor", neighbor), ("unit", unit)):
+        if basis is not None:
+            check_kind(name, basis, Eigenbasis, "give what solve_eigenbasis returned for another frequency")
+    seed = check_whole("seed", seed, 0)
     n = graph.n_particles
     k, m = check_whole("k", k, 0), check_whole("n_eigenvectors", n_eigenvectors)
     if m > n:

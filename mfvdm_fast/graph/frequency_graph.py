@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
+from ..checks import check_kind
 from ..errors import InputError
 from ..ext.hermitian import assemble_o2, fill_zero_frequency
 from ..ext.pattern import build_pattern
@@ -37,6 +38,8 @@ def build_frequency_graph(
     InputError
         When the table is inconsistent (an index outside -1 ... n - 1, arrays of different shapes, angles that are not
         finite). Index -1 leaves a slot empty.
+    ParameterError
+        When ``table`` is no NeighborTable.
 
     Examples
     --------
@@ -45,6 +48,7 @@ def build_frequency_graph(
     >>> build_frequency_graph(table).angles.tolist()
     [0.5, -0.5]
     """
+    check_kind("table", table, NeighborTable, "make it with search_neighbors")
     try:
         pattern = build_pattern(table.indices, table.mirrored, table.angles, weights, threads=resolve_threads(threads))
     except ValueError as error:

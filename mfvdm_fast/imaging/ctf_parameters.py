@@ -8,7 +8,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_defocus
+from ..checks import check_positive
+from ..ctf_checks import check_defocus
 from ..errors import ParameterError
 from ..records import CtfParameters, FloatArray
 
@@ -62,10 +63,10 @@ def make_ctf(
 
 
 def _numbers(name: str, value: ArrayLike) -> FloatArray:
-    """``value`` (n,) as float64, n = 1 for a number; ParameterError unless it holds real numbers."""
+    """``value`` (n,) as float64, n = 1 for a number; ParameterError unless it holds real numbers, one at least."""
     with suppress(ValueError):  # lists of lists of several lengths
         array = np.asarray(value)
-        if array.dtype.kind in "iuf" and array.ndim <= 1:
+        if array.dtype.kind in "iuf" and array.ndim <= 1 and array.size:
             return np.atleast_1d(array.astype(np.float64))
     raise ParameterError(
         f"CTF parameter {name} must be a number, or an array (n,) with one for each particle, got {value!r:.80}; "
@@ -104,6 +105,4 @@ def check_pixel_size(pixel_size: float | None) -> float:
     """``pixel_size`` in Å as a float; ParameterError when it is missing or not positive."""
     if pixel_size is None:
         raise ParameterError("pixel_size is missing, and the CTF needs it; give the size of one pixel in Å")
-    if not (np.isfinite(pixel_size) and pixel_size > 0):
-        raise ParameterError(f"pixel_size must be above 0 Å, got {pixel_size:g}; give the size of one pixel in Å")
-    return float(pixel_size)
+    return check_positive("pixel_size", pixel_size, "give the size of one pixel in Å")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_path, check_positive, check_switch
+from ..checks import check_kind, check_numbers, check_path, check_positive, check_rows, check_switch, check_whole
 from ..errors import InputError, MfvdmWarning, ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf, read_phase_flipped
@@ -56,7 +56,7 @@ class ParticleStack:
         star: StarFile | None = None,
         invert: bool = False,
     ) -> None:
-        check_switch("phase_flipped", phase_flipped)
+        phase_flipped = check_switch("phase_flipped", phase_flipped)
         if phase_flipped and ctf is None:
             raise ParameterError(
                 "phase_flipped has no effect without a CTF, and there is none in the input, or it is not corrected: "
@@ -87,21 +87,18 @@ class ParticleStack:
         dtype and for masked pixels, ParameterError for a pixel size that is not a positive number, a CTF that is no
         CtfParameters or of another length, a CTF without a pixel size, and flipped phases without a CTF, or no bool.
         """
-        array = np.asanyarray(images)
-        if np.ma.is_masked(array):
+        if np.ma.is_masked(images):
             raise InputError(
-                f"images is a masked array with {np.ma.count_masked(array)} masked pixels, and masks are not used: "
+                f"images is a masked array with {np.ma.count_masked(images)} masked pixels, and masks are not used: "
                 "fill them (images.filled), or leave these images out"
             )
-        array = np.ma.getdata(array)
+        array = check_numbers("images", images, "iuf")
         if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
             raise InputError(f"images must have shape (n, L, L) with n and L at least 1, got {array.shape}")
-        if array.dtype.kind not in "iuf":
-            raise InputError(f"images must be real numbers, got dtype {array.dtype}; convert them first")
         if pixel_size is not None:
             pixel_size = check_positive("pixel_size", pixel_size)
-        if ctf is not None and not isinstance(ctf, CtfParameters):
-            raise ParameterError(f"ctf must be CtfParameters, got {type(ctf).__name__}: make them with make_ctf")
+        if ctf is not None:
+            check_kind("ctf", ctf, CtfParameters, "make them with make_ctf")
         if ctf is not None and len(ctf) != len(array):
             raise ParameterError(f"ctf has {len(ctf)} entries for {len(array)} images; give one for each image")
         if ctf is not None and pixel_size is None:
@@ -137,23 +134,14 @@ class ParticleStack:
         return None if self.star is None else folder_of_names(find_particles(self.star).particles, self.paths[1])
 
     def chunks(self, max_images: int) -> Iterator[tuple[IndexArray, Images]]:
-        """Yield (rows, images (b, L, L) float32) in the order of the files; every particle once, b <= max_images."""
-        if max_images < 1:
-            raise ParameterError(f"max_images must be at least 1, got {max_images}")
-        for first in range(0, self.n_particles, max_images):
-            rows = self._order[first : first + max_images]
-            yield rows, self._load(rows)  # no name is bound to the images: the caller alone holds them
+        """(rows, images (b, L, L) float32) in the order of the files; every particle once, b <= max_images."""
+        size = check_whole("max_images", max_images, hint="1000 is a good chunk")
+        blocks = (self._order[first : first + size] for first in range(0, self.n_particles, size))
+        return ((rows, self._load(rows)) for rows in blocks)  # no name is bound to the images: only the caller has them
 
     def read(self, rows: ArrayLike) -> Images:
         """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError for others."""
-        wanted = np.asarray(rows)
-        whole = wanted.ndim == 1 and (not len(wanted) or wanted.dtype.kind in "iu")
-        if not whole or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_particles)):
-            raise ParameterError(
-                f"rows must be one-dimensional and between 0 and {self.n_particles - 1}, in whole numbers, got "
-                f"{rows!r:.80}"
-            )
-        return self._load(wanted.astype(np.int64))
+        return self._load(check_rows(rows, self.n_particles))
 
     def digest(self) -> str:
         """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array."""
@@ -191,8 +179,8 @@ def open_stack(
     arguments of another kind.
     """
     path = check_path("path", path, "give the name of a file; of an array make a stack with ParticleStack.from_array")
-    for name, switch in (("invert", invert), ("ctf", ctf), ("phase_flipped", phase_flipped)):
-        check_switch(name, switch)
+    invert, ctf = check_switch("invert", invert), check_switch("ctf", ctf)
+    phase_flipped = check_switch("phase_flipped", phase_flipped)
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
         hint = _CRYOSPARC if suffix == ".cs" else ""

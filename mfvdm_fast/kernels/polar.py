@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.fft
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import i0
 
 from ._jit import kernel
@@ -27,8 +28,9 @@ class PolarPlan:
 
     ``radii`` (n_r,) float64 in [0, 0.5] cycles/px; ``n_theta`` even, angles 2 pi j / n_theta from +x towards +y, of
     which j < n_theta / 2 are computed: the others are their complex conjugates. The centre pixel is L // 2. ``window``
-    (L, L), if given, multiplies the images. Memory: 68 bytes per point in the plan, about 270 L^2 + 32 bytes per point
-    and 8 images of work space per call. A plan may be used from several threads at once.
+    (L, L), if given, multiplies the images. Raises ValueError for what breaks these rules. A plan may be used from
+    several threads at once. Memory: 68 bytes per point in the plan, about 270 L^2 + 32 bytes per point and 8 images of
+    work space per call.
 
     >>> plan = PolarPlan(9, np.array([0.0, 0.1]), 8)
     >>> plan.transform(np.ones((1, 9, 9), np.float32)).shape
@@ -38,12 +40,16 @@ class PolarPlan:
     def __init__(
         self, box_size: int, radii: NDArray[np.float64], n_theta: int, window: NDArray[np.floating] | None = None
     ) -> None:
-        if n_theta < 2 or n_theta % 2:
-            raise ValueError(f"n_theta must be even and at least 2, got {n_theta}; only half a circle is computed")
+        if not _is_whole(box_size) or box_size < 1:
+            raise ValueError(f"box_size must be a whole number of at least 1, got {box_size!r}; give the images' own")
+        if not _is_whole(n_theta) or n_theta < 2 or n_theta % 2:
+            raise ValueError(f"n_theta must be even and at least 2, got {n_theta!r}; only half a circle is computed")
         self.box_size, self.n_theta = box_size, n_theta
-        self.radii = np.asarray(radii, dtype=np.float64)
-        if not len(self.radii) or self.radii.min() < 0 or self.radii.max() > 0.5:
+        self.radii = _real_array("radii", radii).astype(np.float64)
+        if self.radii.ndim != 1 or not self.radii.size or not ((self.radii >= 0) & (self.radii <= 0.5)).all():
             raise ValueError(f"radii must lie in [0, 0.5] cycles/px, got {self.radii}; multiply 1/Å by the pixel size")
+        if window is not None and _real_array("window", window).shape != (box_size, box_size):
+            raise ValueError(f"window must have shape ({box_size}, {box_size}) as the images, got {np.shape(window)}")
         self.grid_size = max(2 * WIDTH, scipy.fft.next_fast_len(math.ceil(_OVERSAMPLING * box_size), real=True))
         self._beta = math.pi * math.sqrt((WIDTH * (1 - 0.5 * box_size / self.grid_size)) ** 2 - 0.8)
         inverse = 1 / self._kernel_transform((np.arange(box_size) - box_size // 2) / self.grid_size)
@@ -82,17 +88,25 @@ class PolarPlan:
         return first, weights.astype(np.float32)  # 0 at the very edge, for the same reason
 
     def transform(self, images: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """(b, L, L) float32 -> (b, n_r, n_theta / 2) complex64, relative error below 1e-4. Uses one thread."""
+        """(b, L, L) float32 -> (b, n_r, n_theta / 2) complex64, relative error below 1e-4. Uses one thread.
+
+        Raises ValueError for images of another box, or that are no real numbers; NaN stays in its image.
+        """
+        images = self._check_images(images)
         out = np.empty((len(images), self.n_points), dtype=np.complex64)
         for rows, samples in self.batches(images):
             out[rows] = samples.T[: rows.stop - rows.start]
         return out.reshape(len(images), len(self.radii), self.n_theta // 2)
 
+    def _check_images(self, images: ArrayLike) -> NDArray[np.float32]:
+        array = np.asarray(_real_array("images", images), dtype=np.float32, order="C")
+        if array.ndim != 3 or array.shape[1:] != (self.box_size, self.box_size):
+            raise ValueError(f"images must have shape (b, {self.box_size}, {self.box_size}), got {array.shape}")
+        return array
+
     def batches(self, images: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.complex64]]]:
         """Yield (rows, samples (n_r * n_theta / 2, 8) complex64), 8 images side by side, overwritten by the next."""
-        images = np.ascontiguousarray(images, dtype=np.float32)
-        if images.shape[1:] != (self.box_size, self.box_size):
-            raise ValueError(f"images must have shape (b, {self.box_size}, {self.box_size}), got {images.shape}")
+        images = self._check_images(images)
         spread = np.zeros((self.box_size, self.grid_size, LANES), dtype=np.float32)
         grid = np.zeros((self.grid_size, self._n_columns, LANES), dtype=np.complex64)
         samples = np.empty((self.n_points, 2 * LANES), dtype=np.float32)
@@ -104,6 +118,21 @@ class PolarPlan:
             floats = grid.view(np.float32).reshape(self.grid_size, -1)
             interpolate_points(floats, self._first, self._weights, self._conjugate, samples)
             yield rows, samples.view(np.complex64)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _real_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """``values`` as an array; ValueError unless they are real numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be real numbers, got lists of several lengths; make an array of them") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be real numbers, got {array.dtype}; convert them to floats first")
+    return array
 
 
 @kernel

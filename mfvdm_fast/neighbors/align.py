@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_numbers
 from ..errors import ParameterError
 from ..kernels.pairs import pack_lanes
 from ..kernels.peaks import align_lanes
@@ -53,7 +54,11 @@ def align_pairs(
     (array([ 0.5, -0.5]), array([5., 5.]))
     """
     packed, offsets = check_features(features)
-    rows, flags = _check_table(np.asarray(indices), np.asarray(mirrored), len(packed))
+    rows, flags = _check_table(
+        check_numbers("indices", indices, error=ParameterError),
+        check_numbers("mirrored", mirrored, error=ParameterError),
+        len(packed),
+    )
     with use_threads(threads):
         lanes = pack_lanes(packed, offsets)
         return align_lanes(lanes, len(offsets) - 2, rows, flags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_whole
+from ..checks import check_coefficients, check_whole
 from ..errors import InputError, ParameterError
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import map_in_order
@@ -21,19 +21,9 @@ def check_features(features: SteerableCoefficients) -> tuple[Coefficients, Index
     """``packed`` as contiguous complex64 and ``offsets`` as int64, of features that kernels can work with.
 
     Raises InputError when the offsets do not fit the array, there are no components, a value is NaN, infinite or above
-    1e7, none reaches 1e-7, or frequency 0 is not real.
+    1e7, none reaches 1e-7, or frequency 0 is not real; ParameterError for what are no SteerableCoefficients.
     """
-    packed, offsets = np.asarray(features.packed), np.asarray(features.offsets)
-    if packed.ndim != 2 or offsets.ndim != 1 or len(offsets) < 2 or (np.diff(offsets) < 0).any() or offsets[0] != 0:
-        raise InputError(
-            f"features must be (n, sum p_k) with offsets ascending from 0, got shape {packed.shape} and offsets "
-            f"{offsets.tolist()}; build them as records.SteerableCoefficients says"
-        )
-    if offsets[-1] != packed.shape[1] or packed.shape[1] == 0:
-        raise InputError(
-            f"the offsets of the features end at {offsets[-1]}, but the array has {packed.shape[1]} columns; "
-            "they must agree and be at least 1 (when no principal component is left, there is no signal to compare)"
-        )
+    packed, offsets = check_coefficients("features", features)
     with np.errstate(over="ignore", invalid="ignore"):
         packed = np.ascontiguousarray(packed, np.complex64)
         flat = packed.view(np.float32)
@@ -52,7 +42,7 @@ def check_features(features: SteerableCoefficients) -> tuple[Coefficients, Index
     imaginary = np.abs(zero.imag).max(initial=0)
     if imaginary > 1e-3 * np.abs(zero.real).max(initial=0):
         raise InputError(f"features of k = 0 must be real, got imaginary parts up to {imaginary:.3g}; see the offsets")
-    return packed, offsets.astype(np.int64)
+    return packed, offsets
 
 
 def best_codes(
