@@ -134,18 +134,6 @@ def check_positive(name: str, value: float, hint: str = "") -> float:
     return number
 
 
-def check_fraction(name: str, value: float) -> float:
-    """``value`` as a float. Raises ParameterError unless it lies above 0 and is at most 1.
-
-    >>> check_fraction("energy", 0.99)
-    0.99
-    """
-    number = as_number(value)
-    if not 0 < number <= 1:
-        raise ParameterError(f"{name} must be a fraction above 0 and at most 1, got {value!r}")
-    return number
-
-
 def check_whole(name: str, value: int, minimum: int = 1, hint: str = "") -> int:
     """``value`` as an int. Raises ParameterError, with a ``hint``, unless it is a whole number of at least ``minimum``.
 

@@ -13,7 +13,6 @@ from mfvdm_fast.checks import (
     as_number,
     check_choice,
     check_coefficients,
-    check_fraction,
     check_images,
     check_kind,
     check_numbers,
@@ -67,7 +66,7 @@ NO_NUMBERS: list[Any] = ["3", b"3", None, True, np.True_, [], [1.0], [1, [2]], (
 @pytest.mark.parametrize("wrong", NO_NUMBERS)
 def test_what_is_no_number(wrong: Any) -> None:
     assert np.isnan(as_number(wrong))
-    for check in (check_positive, check_fraction, check_whole):
+    for check in (check_positive, check_whole):
         with pytest.raises(ParameterError, match="t must be a "):
             check("t", wrong)
     assert [as_number(number) for number in (2, np.int8(2), np.float32(2), np.array(2))] == [2.0] * 4
@@ -81,14 +80,6 @@ def test_positive(wrong: Any) -> None:
     assert str(caught.value) == f"t must be a finite number above 0, got {wrong!r}"
     with pytest.raises(ParameterError, match=r"got .*; give it in Å"):
         check_positive("t", wrong, "give it in Å")
-
-
-@pytest.mark.parametrize("wrong", [0, 1.0001, -0.1, float("nan"), "0.5", False])
-def test_fraction(wrong: Any) -> None:
-    assert check_fraction("t", 1) == 1.0
-    with pytest.raises(ParameterError) as caught:
-        check_fraction("t", wrong)
-    assert str(caught.value) == f"t must be a fraction above 0 and at most 1, got {wrong!r}"
 
 
 @pytest.mark.parametrize("wrong", [1, 2.0, "5", None, True])
