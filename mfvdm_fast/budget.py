@@ -178,7 +178,7 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     chunk = min(job.stack_bytes, CHUNK_BYTES)
     matrices = 4 * job.pixels * job.n_coefs  # of the basis while it is made; half of them stay
     stages = {
-        "noise and support": LIBRARIES + 3 * job.sample_bytes,
+        "noise and support": LIBRARIES + 2.1 * job.sample_bytes,
         "expand": PROGRAM - 15e6 + 2.6 * chunk + matrices,
         "principal components": PROGRAM - 15e6 + 32 * min(n, PCA_ROWS) * job.n_coefs + matrices,
         "write": PROGRAM + matrices / 2 + max(3 * chunk, PLOTTING),
@@ -223,7 +223,7 @@ def _stage_seconds(job: _Job) -> dict[str, float]:
     folded = 1.1e-11 * n * job.pixels * width
     stages = {
         "start": 1.5,
-        "noise and support": 2e-8 * job.sample_bytes,
+        "noise and support": 1e-8 * job.sample_bytes,
         "expand": 3e-9 * job.stack_bytes + folded + 3.2e-12 * job.pixels * width**2,
         "principal components": 3e-8 * n * width,
         "write": 4e-9 * job.stack_bytes + folded,

@@ -19,6 +19,7 @@ from .basis.steerable_pca import CovarianceSums, expand_components, pca_from_sum
 from .budget import CHUNK_BYTES, mebibytes, sample_size
 from .errors import OutputError
 from .imaging.background import EvenStack, estimate_unevenness, even_out
+from .imaging.blocks import map_blocks
 from .imaging.copies import image_keys, refuse_all_alike, warn_about_copies
 from .imaging.ctf import (
     check_pixel_size,
@@ -36,7 +37,6 @@ from .imaging.noise import (
     like_the_others,
     refuse_wild_pixels,
     relative_power,
-    whiten_images,
 )
 from .imaging.origins import warn_if_misplaced
 from .imaging.resample import resample_images, working_box
@@ -85,29 +85,27 @@ class Preparation:
         if not self.unevenness.is_even:
             self.stack = EvenStack(self.stack, self.unevenness, self.threads)
             sample = even_out(sample, self.unevenness, self.threads)
-        self.deviation = float(np.median(sample.std(axis=(1, 2), dtype=np.float64)))  # of an image
-        refuse_wild_pixels(sample, rows, self.deviation)
-        refuse_all_alike(sample)
-        noise = estimate_noise(sample)
-        radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise)
+        deviations = map_blocks(lambda images: images.std(axis=(1, 2), dtype=np.float64), sample, self.threads)
+        self.deviation = float(np.median(deviations))  # of an image
+        refuse_wild_pixels(sample, rows, self.deviation, self.threads)
+        refuse_all_alike(sample, self.deviation, self.threads)
+        noise = estimate_noise(sample, threads=self.threads)
+        radius = given_radius(self.stack, self.params) or estimate_radius(sample, noise, self.threads)
         if self.params.method != "cwf":  # which has no other defence against junk than to take it for noise
             alike = like_the_others(sample, noise, radius, self.threads)
             if not alike.all():
                 rows, sample = rows[alike], sample[alike]
-                noise = estimate_noise(sample)
-        warn_if_inverted(sample, noise, radius, self.where)
+                noise = estimate_noise(sample, threads=self.threads)
+        warn_if_inverted(sample, noise, radius, self.where, self.threads)
         if self.params.whiten is not False:
             coloured = estimate_noise_power(sample, noise, radius, self.threads)
             if self.params.whiten is True or not is_white(coloured):
                 noise = coloured
         known = None if self.shifts_px is None else self.shifts_px[rows]
         self.misplaced = warn_if_misplaced(sample, known, noise, radius, self.origin_columns, self.where, self.threads)
-        whitened = noise.relative_power is not None
         bandlimit = self.params.bandlimit
         if bandlimit is None:
-            sample = whiten_images(sample - np.float32(noise.mean), noise, self.threads) if whitened else sample
-            seen = NoiseModel(noise.variance, 0.0 if whitened else noise.mean)
-            bandlimit = estimate_bandlimit(sample, seen, self.threads)
+            bandlimit = estimate_bandlimit(sample, noise, self.threads)
         self.progress("noise and support", 1, 1)
         return noise, DiskSupport(radius, bandlimit)
 
@@ -134,7 +132,7 @@ class Preparation:
         self.progress("expand", 0, n)
         for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
             keys[rows] = image_keys(images)
-            refuse_wild_pixels(images, rows, self.deviation)
+            refuse_wild_pixels(images, rows, self.deviation, self.threads)
             images = images - np.float32(self.noise.mean)
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic and not flipped:

@@ -74,10 +74,12 @@ def test_nothing_is_said_where_there_are_no_copies() -> None:
 def test_images_that_are_all_alike_are_refused(difference: float, rng: np.random.Generator) -> None:
     images = 3 + np.repeat(rng.normal(size=(1, 24, 24)), 50, axis=0)
     draw = rng.normal(size=images.shape)
+    sigma = float(images[0].std())
     with pytest.raises(InputError, match=r"^the images are all alike: they differ from their mean by .* not copies of"):
-        refuse_all_alike((images + difference * draw).astype(np.float32))
-    refuse_all_alike((images + 0.02 * draw).astype(np.float32))
-    refuse_all_alike((images + np.arange(50)[:, None, None] * rng.normal(size=(1, 24, 24))).astype(np.float32))
+        refuse_all_alike((images + difference * draw).astype(np.float32), sigma)
+    refuse_all_alike((images + 0.02 * draw).astype(np.float32), sigma)
+    others = images + np.arange(50)[:, None, None] * rng.normal(size=(1, 24, 24))
+    refuse_all_alike(others.astype(np.float32), float(np.median(others.std(axis=(1, 2)))))
 
 
 @pytest.mark.parametrize("unit", [2e-3, 1.0])

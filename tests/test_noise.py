@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mfvdm_fast.errors import InputError, ParameterError
-from mfvdm_fast.imaging import noise
+from mfvdm_fast.imaging import blocks, noise
 from mfvdm_fast.imaging.noise import (
     FLOOR,
     estimate_noise,
@@ -18,7 +18,6 @@ from mfvdm_fast.imaging.noise import (
     radii_px,
     refuse_wild_pixels,
     relative_power,
-    whiten_images,
 )
 from mfvdm_fast.records import NoiseModel
 from mfvdm_fast.simulate import SimulationSettings, simulate_stack
@@ -94,7 +93,7 @@ def test_white_noise_is_called_white(rng: np.random.Generator) -> None:
     assert not is_white(found, tolerance=1e-6)
 
 
-def test_coloured_noise_is_recovered_and_whitened(rng: np.random.Generator) -> None:
+def test_coloured_noise_is_recovered_and_can_be_whitened(rng: np.random.Generator) -> None:
     images = twin.coloured_images(500, 64, coloured, rng)
     images += 5 * (radii_px(64) < 22).astype(np.float32)  # a particle must not matter
     found = estimate_noise_power(images, estimate_noise(images), radius_px=28)
@@ -106,8 +105,7 @@ def test_coloured_noise_is_recovered_and_whitened(rng: np.random.Generator) -> N
     assert np.median(np.abs(relative - 1)) < 0.05
     assert not is_white(found)
     assert is_white(found, bandlimit=0.02)  # flat up to there
-    whitened = whiten_images(images, found)
-    assert whitened.dtype == np.float32
+    whitened = twin.whiten(images, found.frequencies, found.relative_power).astype(np.float32)
     after = estimate_noise_power(whitened, estimate_noise(whitened), radius_px=28)
     assert is_white(after)
     assert after.variance == pytest.approx(found.variance, rel=0.1)
@@ -121,28 +119,31 @@ def test_a_particle_and_its_ctf_leave_white_noise_white() -> None:
     assert is_white(estimate_noise_power(images, found, radius_px=20))
 
 
-@pytest.mark.parametrize("box_size", [16, 17])
-def test_whitening_equals_the_full_transform(box_size: int, rng: np.random.Generator) -> None:
-    images = white_images(3, box_size, rng)
-    frequencies = np.linspace(0, 0.5, 9)
-    model = NoiseModel(1.0, 0.0, frequencies, coloured(frequencies))
-    expected = twin.whiten(images, frequencies, coloured(frequencies))
-    frozen = images.copy()
-    frozen.flags.writeable = False
-    np.testing.assert_allclose(whiten_images(frozen, model), expected, atol=1e-4)
-    np.testing.assert_array_equal(whiten_images(images, model, threads=1), whiten_images(images, model, threads=2))
-
-
-def test_chunks_and_threads_do_not_matter(rng: np.random.Generator) -> None:
-    images = white_images(130, 16, rng)  # more than two blocks of 64
-    model = estimate_noise(images)
-    one, two = (estimate_noise_power(images, model, 6, threads=threads).relative_power for threads in (1, 2))
+def test_blocks_and_threads_do_not_matter(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = white_images(130, 16, rng)
+    whole = estimate_noise_power(images, estimate_noise(images), 6).relative_power
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * 4 * 16**2)
+    models = [estimate_noise(images, threads=threads) for threads in (1, 2)]
+    assert models[0] == models[1]
+    one, two = (estimate_noise_power(images, models[0], 6, threads=threads).relative_power for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
+    np.testing.assert_allclose(one, whole, rtol=1e-6)
     strided = np.repeat(images, 2, axis=0)[::2]
-    np.testing.assert_array_equal(estimate_noise_power(strided, model, 6).relative_power, one)
+    np.testing.assert_array_equal(estimate_noise_power(strided, models[0], 6).relative_power, one)
 
 
-def test_backgrounds_with_something_in_them_are_told(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("box_size", [32, 45, 54])
+def test_padding_to_the_longest_lag_is_enough(box_size: int, rng: np.random.Generator) -> None:
+    """Nothing wraps around into the lags that count: more zeros around the images change nothing."""
+    images = twin.coloured_images(60, box_size, lambda f: 1 / (0.001 + f**2), rng)
+    model = estimate_noise(images)
+    found = estimate_noise_power(images, model, radius_px=0.4 * box_size).relative_power
+    expected = twin.padded_power(images - model.mean, radii_px(box_size) > 0.4 * box_size) / model.variance
+    np.testing.assert_allclose(found, np.maximum(expected, FLOOR), rtol=1e-6)
+
+
+def test_backgrounds_with_something_in_them_are_told(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 30 * 4 * 33**2)
     images = white_images(400, 33, rng)
     model = estimate_noise(images)
     assert like_the_others(images, model, 12).all()
@@ -175,7 +176,9 @@ def test_docstring_examples() -> None:
 
 
 @pytest.mark.parametrize("value", [3e20, -3e20, 550])
-def test_wild_pixels_are_refused(value: float) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_wild_pixels_are_refused(value: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2 * 4 * 16**2)
     images = np.random.default_rng(0).normal(size=(5, 16, 16)).astype(np.float32)
     rows = np.arange(10, 15)
     refuse_wild_pixels(images, rows, 1.0)
@@ -185,4 +188,4 @@ def test_wild_pixels_are_refused(value: float) -> None:
     images[3, 2, 2] = value
     text = r"^particle 14 has a pixel 3e\+20 off its mean, more than 500 times the standard dev.*: leave that"
     with pytest.raises(InputError, match=text if abs(value) > 1e6 else r"a pixel 5.5e\+02 off its mean"):
-        refuse_wild_pixels(images, rows, 1.0)
+        refuse_wild_pixels(images, rows, 1.0, threads)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mfvdm_fast.errors import MfvdmWarning
-from mfvdm_fast.imaging import support
+from mfvdm_fast.imaging import blocks, support
 from mfvdm_fast.imaging.noise import estimate_noise, radii_px
 from mfvdm_fast.imaging.support import (
     STANDS_OUT,
@@ -26,7 +26,7 @@ from mfvdm_fast.records import DiskSupport, NoiseModel
 from mfvdm_fast.simulate import SimulatedStack, SimulationSettings, simulate_stack
 from mfvdm_fast.synthetic import synthetic_particle
 
-from .reference.noise import coloured_images
+from .reference.noise import coloured_images, whiten
 
 
 def blurred_disc(box_size: int, radius: float, bandlimit: float) -> np.ndarray:
@@ -114,10 +114,28 @@ def test_the_background_level_is_taken_out(rng: np.random.Generator) -> None:
     assert raised == plain
 
 
-def test_threads_do_not_matter(rng: np.random.Generator) -> None:
-    images = rng.normal(size=(100, 24, 24)).astype(np.float32)
-    one, two = (estimate_bandlimit(images, NoiseModel(0.9, 0.0), threads=threads) for threads in (1, 2))
-    assert one == two
+def test_blocks_and_threads_do_not_matter(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = (rng.normal(size=(100, 24, 24)) + blurred_disc(24, 6, 0.2)).astype(np.float32)
+    noise, held = NoiseModel(0.9, 0.0), DiskSupport(8.0, 0.3)
+    whole = estimate_support(images, noise)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 9 * 4 * 24**2)
+    assert estimate_support(images, noise, threads=1) == estimate_support(images, noise, threads=2) == whole
+    assert measure_centre(images, noise, held, threads=1) == measure_centre(images, noise, held, threads=2)
+    with pytest.warns(MfvdmWarning, match="the particles are darker than their background"):
+        assert warn_if_inverted(-images, noise, 8.0, threads=2)
+
+
+@pytest.mark.parametrize("box_size", [48, 49])
+def test_coloured_noise_does_not_pass_for_signal(box_size: int, rng: np.random.Generator) -> None:
+    frequencies = np.linspace(0, 0.5, 9)
+    power = 1 / (0.02 + frequencies)
+    noise = NoiseModel(1.0, 0.0, frequencies, power)
+    images = coloured_images(300, box_size, lambda f: np.interp(f, frequencies, power), rng)
+    images += 2 * blurred_disc(box_size, 8, 0.15).astype(np.float32)
+    whitened = whiten(images, frequencies, power).astype(np.float32)
+    found = estimate_bandlimit(images, noise)
+    assert found == estimate_bandlimit(whitened, NoiseModel(1.0, 0.0))
+    assert found < 0.3 < estimate_bandlimit(images, NoiseModel(1.0, 0.0))
 
 
 def test_inverted_particles_are_told() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import InputError, MfvdmWarning
 from ..records import Images, IndexArray
+from .blocks import map_blocks, mean_image
 
 STEP = 0.01  # of the standard deviation of the pixels that are compared for copies
 LEAST_DIFFERENCE = 0.01  # of the standard deviation of an image; views of an octahedral particle differ by half of it
@@ -33,14 +34,15 @@ def image_keys(images: Images) -> IndexArray:
     return np.array([hash(image.tobytes()) for image in steps], np.int64)
 
 
-def refuse_all_alike(images: Images) -> None:
+def refuse_all_alike(images: Images, sigma: float, threads: int | None = None) -> None:
     """Raise InputError when the images (b, L, L) are all the same one, or nearly: none tells anything of another view.
 
-    >>> refuse_all_alike(np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32))
+    ``sigma`` is the standard deviation of an image that is like most.
+
+    >>> refuse_all_alike(np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32), 1.0)
     """
-    mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
-    deviation = np.median(images.std(axis=(1, 2)))
-    difference = np.median([(image - mean).std() for image in images]) / deviation
+    mean = mean_image(images, threads)
+    difference = np.median(map_blocks(lambda block: (block - mean).std(axis=(1, 2)), images, threads)) / sigma
     if difference < LEAST_DIFFERENCE:
         raise InputError(
             f"the images are all alike: they differ from their mean by {difference:.2g} of their standard deviation, "

@@ -1,4 +1,4 @@
-"""Background, noise variance and noise spectrum from the pixels outside the particle, and whitening by the spectrum."""
+"""Background, noise variance and noise spectrum from the pixels outside the particle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError, ParameterError
 from ..records import BoolArray, FloatArray, Images, IndexArray, NoiseModel
-from ..threads import resolve_threads
+from .blocks import map_blocks, sum_blocks, sum_power
 
 FLOOR = 1e-2  # of the mean power: a frequency without noise must not be blown up
 WILDEST = 500.0  # standard deviations that a pixel may lie from the mean; one of 1,500 among 500 images costs 6 dB
@@ -26,7 +26,7 @@ def radii_px(box_size: int) -> FloatArray:
     return np.hypot(line[:, None], line[None, :]).astype(np.float64)
 
 
-def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel:
+def estimate_noise(images: Images, radius_px: float | None = None, threads: int | None = None) -> NoiseModel:
     """Background level and noise variance of the pixels farther than ``radius_px`` from the centre.
 
     Parameters
@@ -48,18 +48,24 @@ def estimate_noise(images: Images, radius_px: float | None = None) -> NoiseModel
     >>> round(noise.mean, 1), round(noise.variance, 1)
     (3.0, 4.0)
     """
-    box_size = images.shape[-1]
-    pixels = images[:, _outside(box_size, radius_px)].astype(np.float64)
-    variance = float(pixels.var())
+    outside = np.flatnonzero(_outside(images.shape[-1], radius_px))
+    usual = images[0].ravel()[outside[0]].astype(np.float64)  # what all pixels are where they are all equal
+
+    def measure(block: Images) -> FloatArray:
+        pixels = block.reshape(len(block), -1)[:, outside].astype(np.float64).ravel() - usual
+        return np.array([pixels.sum(), np.square(pixels).sum()])
+
+    mean, square = sum_blocks(measure, images, threads) / (len(images) * len(outside))
+    variance = float(square - mean**2)
     if not variance > 0:
         raise InputError(
             "the pixels outside the particle circle are all equal: the noise cannot be estimated from masked images; "
             "use the particles as extracted, without a mask"
         )
-    return NoiseModel(variance=variance, mean=float(pixels.mean()))
+    return NoiseModel(variance=variance, mean=float(usual + mean))
 
 
-def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float) -> None:
+def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float, threads: int | None = None) -> None:
     """Raise InputError for a pixel more than WILDEST times ``sigma`` off its image's mean: it would outweigh all.
 
     Parameters
@@ -72,8 +78,12 @@ def refuse_wild_pixels(images: Images, rows: IndexArray, sigma: float) -> None:
     --------
     >>> refuse_wild_pixels(np.ones((2, 4, 4), np.float32), np.arange(2), 0.1)
     """
-    mean = images.mean(axis=(1, 2), dtype=np.float64)
-    largest = np.maximum(images.max(axis=(1, 2)) - mean, mean - images.min(axis=(1, 2)))
+
+    def measure(block: Images) -> FloatArray:
+        mean = block.mean(axis=(1, 2), dtype=np.float64)
+        return np.maximum(block.max(axis=(1, 2)) - mean, mean - block.min(axis=(1, 2)))
+
+    largest = map_blocks(measure, images, threads)
     worst = int(largest.argmax())
     if largest[worst] > WILDEST * sigma:
         raise InputError(
@@ -102,16 +112,15 @@ def like_the_others(images: Images, noise: NoiseModel, radius_px: float, threads
     [7]
     """
     box_size = images.shape[-1]
-    mask = _outside(box_size, min(radius_px, box_size // 2))
+    mask = _outside(box_size, min(radius_px, box_size // 2)).astype(np.float32)
     radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
-    member = (np.digitize(radii, BANDS[1:]) == np.arange(len(BANDS) - 1)[:, None, None]).reshape(len(BANDS) - 1, -1)
-    power = np.empty((len(images), len(BANDS) - 1))
-    for start in range(0, len(images), 64):
-        block = (images[start : start + 64] - np.float32(noise.mean)) * mask
-        spectrum = scipy.fft.rfft2(block, workers=resolve_threads(threads)).reshape(len(block), -1)
-        square = spectrum.real**2 + spectrum.imag**2
-        power[start : start + 64] = square @ member.T.astype(np.float32)
-    size = np.cbrt(power)
+    member = (np.digitize(radii, BANDS[1:]).reshape(-1, 1) == np.arange(len(BANDS) - 1)).astype(np.float32)
+
+    def measure(block: Images) -> FloatArray:
+        spectrum = scipy.fft.rfft2((block - np.float32(noise.mean)) * mask).reshape(len(block), -1)
+        return ((spectrum.real**2 + spectrum.imag**2) @ member).astype(np.float64)
+
+    size = np.cbrt(map_blocks(measure, images, threads))
     above = size - np.median(size, axis=0)
     spread = 1.4826 * np.median(np.abs(above), axis=0)
     return np.asarray((above <= LARGEST_DEVIATION * spread).all(axis=1))
@@ -154,18 +163,7 @@ def estimate_noise_power(images: Images, noise: NoiseModel, radius_px: float, th
     box_size = images.shape[-1]
     mask = _outside(box_size, min(radius_px, box_size // 2))
     size = scipy.fft.next_fast_len(2 * box_size, real=True)
-    power = np.zeros((size, size // 2 + 1))
-    for start in range(0, len(images), 64):
-        block = (images[start : start + 64] - np.float32(noise.mean)) * mask
-        spectrum = scipy.fft.rfft2(block, s=(size, size), workers=resolve_threads(threads))
-        power += (spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2).sum(axis=0)
-    pairs = scipy.fft.irfft2(np.abs(scipy.fft.rfft2(mask.astype(np.float64), s=(size, size))) ** 2, s=(size, size))
-    correlation = scipy.fft.irfft2(power / len(images), s=(size, size)) / np.maximum(np.rint(pairs), 1)
-    lags = np.minimum(np.arange(size), size - np.arange(size))
-    distance = np.hypot(lags[:, None], lags[None, :])
-    reach = max(4.0, box_size / 4)
-    taper = np.where(distance < reach, 0.5 + 0.5 * np.cos(np.pi * distance / reach), 0.0)
-    spectrum = scipy.fft.rfft2(correlation * taper).real
+    spectrum = scipy.fft.rfft2(_tapered_correlation(images, noise.mean, mask, size, threads)).real
     frequencies = np.arange(box_size + 1) / (2 * box_size)
     radii = np.hypot(scipy.fft.fftfreq(size)[:, None], scipy.fft.rfftfreq(size)[None, :])
     ring = np.rint(radii * 2 * box_size).astype(np.int64).ravel()
@@ -175,6 +173,25 @@ def estimate_noise_power(images: Images, noise: NoiseModel, radius_px: float, th
     profile = np.interp(frequencies, frequencies[count > 0], profile[count > 0])
     relative = np.maximum(profile / noise.variance, FLOOR)
     return NoiseModel(noise.variance, noise.mean, frequencies, relative)
+
+
+def _tapered_correlation(
+    images: Images, background: float, mask: BoolArray, size: int, threads: int | None
+) -> FloatArray:
+    """Mean product of two pixels of the ``mask`` (L, L) at every lag, tapered: (size, size), lag 0 first."""
+    box_size = images.shape[-1]
+    reach = max(4.0, box_size / 4)
+    longest = int(np.ceil(reach)) - 1  # lag that counts: longer ones may wrap around
+    padded = scipy.fft.next_fast_len(box_size + longest, real=True)
+    power = sum_power(images, background, threads, mask=mask, size=padded) / len(images)
+    shape = np.abs(scipy.fft.rfft2(mask.astype(np.float64), s=(padded, padded))) ** 2
+    lags = np.arange(-longest, longest + 1)
+    products, pairs = (scipy.fft.irfft2(p, s=(padded, padded))[np.ix_(lags, lags)] for p in (power, shape))
+    distance = np.hypot(lags[:, None], lags[None, :])
+    taper = np.where(distance < reach, 0.5 + 0.5 * np.cos(np.pi * distance / reach), 0.0)
+    correlation = np.zeros((size, size))
+    correlation[np.ix_(lags, lags)] = products / np.maximum(np.rint(pairs), 1) * taper
+    return correlation
 
 
 def is_white(noise: NoiseModel, bandlimit: float = 0.5, tolerance: float = 0.25) -> bool:
@@ -199,19 +216,3 @@ def relative_power(noise: NoiseModel, frequencies: ArrayLike) -> FloatArray:
     if noise.frequencies is None or noise.relative_power is None:
         return np.ones_like(at)
     return np.interp(at, noise.frequencies, noise.relative_power)
-
-
-def whiten_images(images: Images, noise: NoiseModel, threads: int | None = None) -> Images:
-    """``images`` (b, L, L) divided by the square root of the relative noise power; the noise variance stays.
-
-    >>> images = np.ones((1, 8, 8), np.float32)
-    >>> bool(np.allclose(whiten_images(images, NoiseModel(1.0, 0.0)), images))
-    True
-    """
-    box_size = images.shape[-1]
-    workers = resolve_threads(threads)
-    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
-    transfer = (1 / np.sqrt(relative_power(noise, radii))).astype(np.float32)
-    spectrum = scipy.fft.rfft2(images, workers=workers)
-    spectrum *= transfer
-    return scipy.fft.irfft2(spectrum, s=images.shape[1:], workers=workers)

@@ -6,6 +6,7 @@ is their mean power, in which few and faint images tell more.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +16,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from ..errors import MfvdmWarning
-from ..records import FloatArray, Images, NoiseModel, OriginColumns
-from ..threads import resolve_threads
+from ..records import FloatArray, Images, IndexArray, NoiseModel, OriginColumns
+from ..threads import map_in_order, resolve_threads
+from .blocks import add_blocks, sum_spectra, sum_squares
 from .fourier_shift import check_shifts, shift_transforms
 from .noise import radii_px, relative_power
 from .resample import resample_images
@@ -29,7 +31,6 @@ ROUND = 0.8  # of what the mean image has in common with itself, kept when turne
 OFF = 0.05  # of the box: particles that stand farther off, all of them, are told
 LARGEST_GRID = 128  # px, on which images of large boxes are compared
 MOST_FOR_POWER = 1024  # images: of more their mean tells as much
-_BLOCK = 256
 # How origins may be wrong: (x, y) times the matrix would be right; what to say, and what to do to which column.
 WAYS: tuple[tuple[tuple[tuple[int, int], tuple[int, int]], str, str], ...] = (
     (((-1, 0), (0, -1)), "have the wrong sign", "turn the signs of both columns round"),
@@ -110,7 +111,8 @@ def measure_offset(
     if len(images) < 2 * GROUPS:
         return Offset(np.zeros(2), 0.0, False)
     shifts = None if shifts_px is None else check_shifts(shifts_px, len(images))
-    place, certainty, is_round = _half_turn(_group_sums(images, [shifts], background, threads)[0])
+    sums = _group_sums(images, None if shifts is None else [shifts], background, threads)
+    place, certainty, is_round = _half_turn(sums[0], threads)
     scale = images.shape[-1] / min(images.shape[-1], LARGEST_GRID)
     return Offset(place * scale, certainty if is_round else 0.0, is_round)
 
@@ -132,83 +134,96 @@ def measure_offset_of_power(
     if len(images) < 2 * GROUPS:
         return Offset(np.zeros(2), 0.0, False)
     shifts = None if shifts_px is None else check_shifts(shifts_px, len(images))
-    if len(images) > MOST_FOR_POWER:
-        rows = np.linspace(0, len(images) - 1, MOST_FOR_POWER).astype(np.int64)
-        images, shifts = images[rows], None if shifts is None else shifts[rows]
-    return _half_turn(_power_sums(images, shifts, noise, threads))
+    rows = np.linspace(0, len(images) - 1, min(len(images), MOST_FOR_POWER)).astype(np.int64)
+    return _half_turn(_power_sums(images, rows, None if shifts is None else shifts[rows], noise, threads), threads)
 
 
-def _half_turn(groups: NDArray[np.float64]) -> Offset:
+def _half_turn(groups: NDArray[np.float64], threads: int | None) -> Offset:
     """Where the mean of ``groups`` (GROUPS, l, l) has most in common with itself turned by half a turn."""
     groups = groups - groups.mean(axis=(1, 2), keepdims=True)
     box_size = groups.shape[-1]
-    size = scipy.fft.next_fast_len(2 * box_size, real=True)  # nothing comes back on the other side
-    turned = [scipy.fft.irfft2(one, s=(size, size)) for one in _mean_products(scipy.fft.rfft2(groups, s=(size, size)))]
     middle, most = 2 * (box_size // 2), int(2 * FARTHEST * box_size)
-    near = np.array(turned)[:, middle - most : middle + most + 1, middle - most : middle + most + 1]
+    size = scipy.fft.next_fast_len(box_size + most + 1, real=True)  # from the other side nothing comes back so far
+    window = slice(middle - most, middle + most + 1)
+
+    def turn(product: NDArray[np.complex128]) -> FloatArray:
+        return np.asarray(scipy.fft.irfft2(product, s=(size, size))[window, window])
+
+    workers = resolve_threads(threads)
+    spectra = map_in_order(lambda group: scipy.fft.rfft2(group, s=(size, size)), groups, workers)
+    near = np.array(map_in_order(turn, _mean_products(np.array(spectra)), workers))
     y, x = np.unravel_index(int(near[0].argmax()), near[0].shape)
     is_round = bool(near[0, y, x] >= ROUND * _mean_products(groups)[0].sum())
     return Offset(np.array([x - most, y - most]) / 2, _in_errors(near[:, y, x] - near[:, most, most]), is_round)
 
 
-def _power_sums(
-    images: Images, shifts_px: FloatArray | None, noise: NoiseModel, threads: int | None
-) -> NDArray[np.float64]:
-    """Mean squares of each of GROUPS of images, filtered and moved back by ``shifts_px``: (GROUPS, L, L).
+def _groups(n_images: int) -> list[range]:
+    """The rows of each of GROUPS of images."""
+    bounds = [-(-g * n_images // GROUPS) for g in range(GROUPS + 1)]
+    return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
 
-    The filter is the root of S / N^2, signal and noise power by rings of frequency: of a faint signal no other sum of
-    squares shows more.
+
+def _power_sums(
+    images: Images, rows: IndexArray, shifts_px: FloatArray | None, noise: NoiseModel, threads: int | None
+) -> NDArray[np.float64]:
+    """Mean squares of each of GROUPS of the ``rows`` (m,) of images, filtered and moved back: (GROUPS, L, L).
+
+    By ``shifts_px`` (m, 2). The filter is the root of S / N^2, signal and noise power by rings of frequency: of a
+    faint signal no other sum of squares shows more.
     """
-    workers, box_size = resolve_threads(threads), images.shape[-1]
+    box_size, groups, workers = images.shape[-1], _groups(len(rows)), resolve_threads(threads)
     frequencies = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
     ring = np.rint(frequencies * box_size).astype(np.int64)
-    power = np.zeros(ring.shape)
-    blocks = [slice(start, start + 64) for start in range(0, len(images), 64)]
-    for rows in blocks:
-        spectra = scipy.fft.rfft2(images[rows] - np.float32(noise.mean), workers=workers)
-        power += (np.square(spectra.real) + np.square(spectra.imag)).sum(axis=0, dtype=np.float64)
-    mean = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel()) / (len(images) * box_size**2)
+    spectra = np.empty((len(rows), *ring.shape), np.complex64)
+
+    def transform(some: slice) -> NDArray[np.floating]:
+        spectra[some] = scipy.fft.rfft2(images[rows[some]] - np.float32(noise.mean))
+        return sum_spectra(spectra[some])
+
+    power = np.sum(map_in_order(lambda group: add_blocks(transform, group, box_size), groups, workers), axis=0)
+    mean = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel()) / (len(rows) * box_size**2)
     noise_power = noise.variance * relative_power(noise, np.arange(len(mean)) / box_size)
     wanted = np.sqrt(np.maximum(mean / noise_power - 1, 0) / noise_power)
     wanted[0], wanted[box_size // 2 + 1 :] = 0, 0  # the background of single images, and corners
     transfer = wanted[ring].astype(np.float32)
-    sums, group = np.zeros((GROUPS, box_size, box_size)), np.arange(len(images)) * GROUPS // len(images)
-    for rows in blocks:
-        spectra = scipy.fft.rfft2(images[rows] - np.float32(noise.mean), workers=workers) * transfer
+
+    def square(some: slice) -> NDArray[np.floating]:
+        filtered = spectra[some] * transfer
         if shifts_px is not None:
-            shift_transforms(spectra, shifts_px[rows])
-        square = np.square(scipy.fft.irfft2(spectra, s=images.shape[1:], workers=workers))
-        for g in np.unique(group[rows]):
-            sums[g] += square[group[rows] == g].sum(axis=0, dtype=np.float64)
-    return sums / np.bincount(group)[:, None, None]
+            shift_transforms(filtered, shifts_px[some])
+        return sum_squares(scipy.fft.irfft2(filtered, s=images.shape[1:]))
+
+    sums = map_in_order(lambda group: add_blocks(square, group, box_size) / len(group), groups, workers)
+    return np.array(sums)
 
 
 def _group_sums(
-    images: Images, ways: Sequence[FloatArray | None], background: float, threads: int | None
+    images: Images, ways: Sequence[FloatArray] | None, background: float, threads: int | None
 ) -> NDArray[np.float64]:
-    """Sums of each of GROUPS of images, moved in each of the ``ways`` (b, 2) or not at all: (ways, GROUPS, l, l).
+    """Sums of each of GROUPS of images, moved in each of the ``ways`` (b, 2) or not at all: (ways or 1, GROUPS, l, l).
 
     On a grid of l = min(L, LARGEST_GRID) pixels.
     """
-    workers, box_size = resolve_threads(threads), images.shape[-1]
-    grid = min(box_size, LARGEST_GRID)
-    sums = np.empty((len(ways), GROUPS, grid, grid))
-    group = np.arange(len(images)) * GROUPS // len(images)
-    for g in range(GROUPS):
-        rows = np.flatnonzero(group == g)
-        spectra = np.zeros((len(ways), box_size, box_size // 2 + 1), np.complex128)
-        for start in range(0, len(rows), _BLOCK):
-            some = rows[start : start + _BLOCK]
-            observed = scipy.fft.rfft2(images[some] - np.float32(background), workers=workers)
-            for total, shifts in zip(spectra, ways, strict=True):
-                moved = observed
-                if shifts is not None:
-                    moved = observed.copy()
-                    shift_transforms(moved, shifts[some])
-                total += moved.sum(axis=0, dtype=np.complex128)
-        found = scipy.fft.irfft2(spectra, s=(box_size, box_size))
-        sums[:, g] = resample_images(found.astype(np.float32), grid, workers)
-    return sums
+    box_size = images.shape[-1]
+
+    def stay(some: slice) -> NDArray[np.floating]:
+        return np.asarray((images[some] - np.float32(background)).sum(axis=0, keepdims=True))
+
+    def move(some: slice) -> NDArray[np.complexfloating]:
+        observed, sums = scipy.fft.rfft2(images[some] - np.float32(background)), []
+        for shifts in ways or ():
+            moved = observed.copy()
+            shift_transforms(moved, shifts[some])
+            sums.append(moved.sum(axis=0, dtype=np.complex128))
+        return np.array(sums)
+
+    def add(group: range) -> Images:
+        sums = add_blocks(move if ways else stay, group, box_size)
+        found = scipy.fft.irfft2(sums, s=(box_size, box_size)) if ways else sums
+        return resample_images(found.astype(np.float32), min(box_size, LARGEST_GRID), 1)
+
+    sums = map_in_order(add, _groups(len(images)), resolve_threads(threads))
+    return np.array(sums, np.float64).swapaxes(0, 1)
 
 
 def _mean_products(groups: NDArray[np.inexact]) -> NDArray[np.inexact]:

@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
 
 from ..errors import MfvdmWarning
-from ..records import BoolArray, DiskSupport, FloatArray, Images, NoiseModel
-from ..threads import resolve_threads
+from ..records import DiskSupport, FloatArray, Images, IndexArray, NoiseModel
+from .blocks import map_blocks, mean_image, sum_blocks, sum_power, sum_squares
 from .noise import radii_px, relative_power
 
 ENERGY = 0.99
@@ -22,7 +23,7 @@ STANDS_OUT = 5.0  # standard errors
 DIFFERS = 4.0  # standard errors
 
 
-def estimate_radius(images: Images, noise: NoiseModel) -> float:
+def estimate_radius(images: Images, noise: NoiseModel, threads: int | None = None) -> float:
     """Radius in pixels of the disc that holds 99 % of the signal's variance, with a margin of 15 % and 1.5 pixels.
 
     The mean square of every ring minus the noise variance, 0 where it does not stand three standard errors above the
@@ -46,10 +47,7 @@ def estimate_radius(images: Images, noise: NoiseModel) -> float:
     """
     box_size = images.shape[-1]
     largest = (box_size - 1) // 2
-    square = np.zeros((box_size, box_size))
-    for start in range(0, len(images), 256):
-        block = images[start : start + 256].astype(np.float64) - noise.mean
-        square += np.einsum("bij,bij->ij", block, block)
+    square = sum_blocks(lambda block: sum_squares(block - np.float32(noise.mean)), images, threads)
     rings = np.rint(radii_px(box_size)).astype(np.int64)
     reached = _reach(square / len(images), rings, largest, noise.variance, len(images), power=1)
     return float(largest if reached is None else min(largest, RADIUS_MARGIN * reached + 1.5))
@@ -64,8 +62,8 @@ def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = 
 
     Parameters
     ----------
-    images : (b, L, L) float32, whitened when the noise is not white; a sample of the stack.
-    noise : background and variance.
+    images : (b, L, L) float32; a sample of the stack.
+    noise : background, variance, and the spectrum if it is not white.
 
     Returns
     -------
@@ -78,14 +76,11 @@ def estimate_bandlimit(images: Images, noise: NoiseModel, threads: int | None = 
     True
     """
     box_size = images.shape[-1]
-    power = np.zeros((box_size, box_size // 2 + 1))
-    for start in range(0, len(images), 64):
-        block = images[start : start + 64] - np.float32(noise.mean)
-        spectrum = scipy.fft.rfft2(block, workers=resolve_threads(threads))
-        power += (spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2).sum(axis=0)
-    power /= len(images) * box_size**2
-    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :]) * box_size
-    reached = _reach(power, np.rint(radii).astype(np.int64), box_size // 2, noise.variance, len(images), power=2)
+    radii = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
+    power = sum_power(images, noise.mean, threads) / (len(images) * box_size**2 * relative_power(noise, radii))
+    reached = _reach(
+        power, np.rint(radii * box_size).astype(np.int64), box_size // 2, noise.variance, len(images), power=2
+    )
     return 0.5 if reached is None else float(min(reached / box_size + BANDLIMIT_MARGIN, 0.5))
 
 
@@ -105,12 +100,12 @@ def _reach(
 
 
 def estimate_support(images: Images, noise: NoiseModel, threads: int | None = None) -> DiskSupport:
-    """Radius and bandlimit of a sample of images with white noise.
+    """Radius and bandlimit of a sample of images.
 
     Parameters
     ----------
     images : (b, L, L) float32.
-    noise : background and variance.
+    noise : background, variance, and the spectrum if it is not white.
 
     Examples
     --------
@@ -120,10 +115,12 @@ def estimate_support(images: Images, noise: NoiseModel, threads: int | None = No
     >>> 8 <= support.radius_px <= 11
     True
     """
-    return DiskSupport(estimate_radius(images, noise), estimate_bandlimit(images, noise, threads))
+    return DiskSupport(estimate_radius(images, noise, threads), estimate_bandlimit(images, noise, threads))
 
 
-def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where: str = "") -> bool:
+def warn_if_inverted(
+    images: Images, noise: NoiseModel, radius_px: float, where: str = "", threads: int | None = None
+) -> bool:
     """Warn (MfvdmWarning) and return True when the particle is darker than its background.
 
     Where the particle reaches the edge of the box (``radius_px``, as far as :func:`estimate_radius` goes) the corners
@@ -138,13 +135,13 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where:
     False
     """
     radii = radii_px(images.shape[-1])
-    inside = radii <= CENTRE * radius_px
-    means = images[:, inside].mean(axis=1, dtype=np.float64) - noise.mean
-    white = np.sqrt(noise.variance / np.count_nonzero(inside))  # neighbouring pixels of other noise are alike
+    inside = np.flatnonzero(radii <= CENTRE * radius_px)
+    means = map_blocks(lambda block: _mean_over(block, inside), images, threads) - noise.mean
+    white = np.sqrt(noise.variance / len(inside))  # neighbouring pixels of other noise are alike
     error = max(white, float(means.std())) / np.sqrt(len(images))
     inverted = bool(means.mean() < -5 * error)
     if inverted and radius_px >= (images.shape[-1] - 1) // 2:  # no ring of background was seen
-        inverted = _differs_most(images, inside, radii > images.shape[-1] // 2)
+        inverted = _differs_most(images, inside, np.flatnonzero(radii > images.shape[-1] // 2), threads)
     if inverted:
         warnings.warn(
             f"{where}the particles are darker than their background: this program expects white protein, as RELION "
@@ -156,14 +153,20 @@ def warn_if_inverted(images: Images, noise: NoiseModel, radius_px: float, where:
     return inverted
 
 
-def _differs_most(images: Images, inside: BoolArray, corners: BoolArray) -> bool:
-    """Whether pixels ``inside`` (L, L) vary more over the images than those in the ``corners``."""
-    mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
-    more = np.empty(len(images))
-    for start in range(0, len(images), 256):
-        square = np.square(images[start : start + 256] - mean)
-        more[start : start + 256] = square[:, inside].mean(axis=1, dtype=np.float64)
-        more[start : start + 256] -= square[:, corners].mean(axis=1, dtype=np.float64)
+def _mean_over(values: NDArray[np.floating], pixels: IndexArray) -> FloatArray:
+    """Mean of each of ``values`` (b, L, L) over ``pixels``, flat indices: (b,)."""
+    return np.asarray(values.reshape(len(values), -1)[:, pixels].mean(axis=1, dtype=np.float64))
+
+
+def _differs_most(images: Images, inside: IndexArray, corners: IndexArray, threads: int | None) -> bool:
+    """Whether the pixels ``inside`` vary more over the images than those in the ``corners``."""
+    mean = mean_image(images, threads)
+
+    def measure(block: Images) -> FloatArray:
+        square = np.square(block - mean)
+        return _mean_over(square, inside) - _mean_over(square, corners)
+
+    more = map_blocks(measure, images, threads)
     return bool(more.mean() > DIFFERS * more.std() / np.sqrt(len(images)))
 
 
@@ -192,19 +195,23 @@ def measure_centre(images: Images, noise: NoiseModel, support: DiskSupport, thre
     True
     """
     box_size, radii = images.shape[-1], radii_px(images.shape[-1])
-    middle, corners = radii <= CENTRE * support.radius_px, radii > box_size // 2
+    middle, corners = (
+        np.flatnonzero(pixels) for pixels in (radii <= CENTRE * support.radius_px, radii > box_size // 2)
+    )
     f = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
     white = 1 / np.sqrt(relative_power(noise, f))
     filters = [(white * (f <= share * support.bandlimit)).astype(np.float32) for share in (1, 0.5, 0.25)]
-    more = np.empty((len(filters), len(images)))
-    for start in range(0, len(images), 256):
-        rows = slice(start, start + 256)
-        spectra = scipy.fft.rfft2(images[rows] - np.float32(noise.mean), workers=resolve_threads(threads))
-        for found, transfer in zip(more, filters, strict=True):
-            square = np.square(scipy.fft.irfft2(spectra * transfer, s=images.shape[1:]), dtype=np.float64)
-            found[rows] = square[:, middle].mean(axis=1) - square[:, corners].mean(axis=1)
-    error = np.maximum(more.std(axis=1) / np.sqrt(len(images)), np.finfo(np.float64).tiny)
-    return float(max(more.mean(axis=1) / error, key=abs))
+
+    def measure(block: Images) -> FloatArray:
+        spectra, more = scipy.fft.rfft2(block - np.float32(noise.mean)), []
+        for transfer in filters:
+            square = np.square(scipy.fft.irfft2(spectra * transfer, s=block.shape[1:]), dtype=np.float64)
+            more.append(_mean_over(square, middle) - _mean_over(square, corners))
+        return np.stack(more, axis=1)
+
+    more = map_blocks(measure, images, threads)
+    error = np.maximum(more.std(axis=0) / np.sqrt(len(images)), np.finfo(np.float64).tiny)
+    return float(max(more.mean(axis=0) / error, key=abs))
 
 
 def warn_if_even(

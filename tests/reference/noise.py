@@ -40,6 +40,17 @@ def ring_power(correlation: dict[tuple[int, int], float], reach: float, size: in
     return np.interp(rings, rings[counts > 0], sums[counts > 0] / counts[counts > 0])
 
 
+def padded_power(images: NDArray[np.floating], mask: NDArray[np.bool_]) -> Array:
+    """Tapered correlation of the pixels of the mask, by images padded to three times the box, in double precision."""
+    box_size, (wide, grid) = images.shape[-1], (3 * images.shape[-1], 2 * images.shape[-1])
+    products = np.fft.ifft2((np.abs(np.fft.fft2(images * mask, s=(wide, wide))) ** 2).mean(axis=0)).real
+    pairs = np.fft.ifft2(np.abs(np.fft.fft2(mask.astype(float), s=(wide, wide))) ** 2).real
+    lags = np.arange(-box_size + 1, box_size)
+    mean = (products / np.maximum(np.rint(pairs), 1))[np.ix_(lags, lags)]
+    table = {(int(dy), int(dx)): float(mean[i, j]) for i, dy in enumerate(lags) for j, dx in enumerate(lags)}
+    return ring_power(table, max(4.0, box_size / 4), grid, box_size)
+
+
 def whiten(images: NDArray[np.floating], frequencies: Array, power: Array) -> Array:
     """Full complex transform divided by the root of the power at each frequency."""
     f = np.fft.fftfreq(images.shape[-1])
