@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from ..records import FloatArray, Images
 from ..threads import map_in_order, resolve_threads
 
-BLOCK_BYTES = 2**20  # of images in work at once
+BLOCK_BYTES = 2**19  # of images in work at once
 PARTS = 16  # of the images, summed each by itself: of larger ones the sums would outgrow the images
 
 
 def blocks(rows: range, box_size: int) -> Iterator[slice]:
     """``rows`` in slices of as many images of ``box_size`` px as fit the cache.
 
-    >>> list(blocks(range(5, 12), 256))
+    >>> list(blocks(range(5, 12), 181))
     [slice(5, 9, None), slice(9, 12, None)]
     """
     step = max(1, BLOCK_BYTES // (4 * box_size**2))
@@ -39,7 +39,7 @@ def map_blocks(work: Callable[[Images], NDArray], images: Images, threads: int |
 def add_blocks(work: Callable[[slice], NDArray], rows: range, box_size: int) -> NDArray:
     """Sum in double precision, one after the other, of what ``work`` finds of the images of each slice of ``rows``.
 
-    >>> add_blocks(lambda some: np.array([some.stop - some.start]), range(5, 12), 256).tolist()
+    >>> add_blocks(lambda some: np.array([some.stop - some.start]), range(5, 12), 181).tolist()
     [7.0]
     """
     first, *others = blocks(rows, box_size)

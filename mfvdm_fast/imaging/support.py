@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
 
 from ..errors import MfvdmWarning
-from ..records import BoolArray, DiskSupport, FloatArray, Images, NoiseModel
+from ..records import DiskSupport, FloatArray, Images, IndexArray, NoiseModel
 from .blocks import map_blocks, mean_image, sum_blocks, sum_power, sum_squares
 from .noise import radii_px, relative_power
 
@@ -134,13 +135,13 @@ def warn_if_inverted(
     False
     """
     radii = radii_px(images.shape[-1])
-    inside = radii <= CENTRE * radius_px
-    means = map_blocks(lambda block: block[:, inside].mean(axis=1, dtype=np.float64), images, threads) - noise.mean
-    white = np.sqrt(noise.variance / np.count_nonzero(inside))  # neighbouring pixels of other noise are alike
+    inside = np.flatnonzero(radii <= CENTRE * radius_px)
+    means = map_blocks(lambda block: _mean_over(block, inside), images, threads) - noise.mean
+    white = np.sqrt(noise.variance / len(inside))  # neighbouring pixels of other noise are alike
     error = max(white, float(means.std())) / np.sqrt(len(images))
     inverted = bool(means.mean() < -5 * error)
     if inverted and radius_px >= (images.shape[-1] - 1) // 2:  # no ring of background was seen
-        inverted = _differs_most(images, inside, radii > images.shape[-1] // 2, threads)
+        inverted = _differs_most(images, inside, np.flatnonzero(radii > images.shape[-1] // 2), threads)
     if inverted:
         warnings.warn(
             f"{where}the particles are darker than their background: this program expects white protein, as RELION "
@@ -152,14 +153,18 @@ def warn_if_inverted(
     return inverted
 
 
-def _differs_most(images: Images, inside: BoolArray, corners: BoolArray, threads: int | None) -> bool:
-    """Whether pixels ``inside`` (L, L) vary more over the images than those in the ``corners``."""
+def _mean_over(values: NDArray[np.floating], pixels: IndexArray) -> FloatArray:
+    """Mean of each of ``values`` (b, L, L) over ``pixels``, flat indices: (b,)."""
+    return np.asarray(values.reshape(len(values), -1)[:, pixels].mean(axis=1, dtype=np.float64))
+
+
+def _differs_most(images: Images, inside: IndexArray, corners: IndexArray, threads: int | None) -> bool:
+    """Whether the pixels ``inside`` vary more over the images than those in the ``corners``."""
     mean = mean_image(images, threads)
 
     def measure(block: Images) -> FloatArray:
         square = np.square(block - mean)
-        outer, inner = (square[:, pixels].mean(axis=1, dtype=np.float64) for pixels in (corners, inside))
-        return np.asarray(inner - outer)
+        return _mean_over(square, inside) - _mean_over(square, corners)
 
     more = map_blocks(measure, images, threads)
     return bool(more.mean() > DIFFERS * more.std() / np.sqrt(len(images)))
@@ -190,7 +195,9 @@ def measure_centre(images: Images, noise: NoiseModel, support: DiskSupport, thre
     True
     """
     box_size, radii = images.shape[-1], radii_px(images.shape[-1])
-    middle, corners = radii <= CENTRE * support.radius_px, radii > box_size // 2
+    middle, corners = (
+        np.flatnonzero(pixels) for pixels in (radii <= CENTRE * support.radius_px, radii > box_size // 2)
+    )
     f = np.hypot(scipy.fft.fftfreq(box_size)[:, None], scipy.fft.rfftfreq(box_size)[None, :])
     white = 1 / np.sqrt(relative_power(noise, f))
     filters = [(white * (f <= share * support.bandlimit)).astype(np.float32) for share in (1, 0.5, 0.25)]
@@ -199,7 +206,7 @@ def measure_centre(images: Images, noise: NoiseModel, support: DiskSupport, thre
         spectra, more = scipy.fft.rfft2(block - np.float32(noise.mean)), []
         for transfer in filters:
             square = np.square(scipy.fft.irfft2(spectra * transfer, s=block.shape[1:]), dtype=np.float64)
-            more.append(square[:, middle].mean(axis=1) - square[:, corners].mean(axis=1))
+            more.append(_mean_over(square, middle) - _mean_over(square, corners))
         return np.stack(more, axis=1)
 
     more = map_blocks(measure, images, threads)
