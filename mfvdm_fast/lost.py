@@ -62,7 +62,8 @@ def match_elsewhere(
     Returns
     -------
     (n, K) the likeliest matches here and elsewhere, (n,) probabilities, and (n, 2): (x, y) in px of the input from the
-    centre. Most particles are not looked for elsewhere: these have the matches of ``table``, probability 1 and (0, 0).
+    centre. Most particles are not looked for elsewhere, or found nowhere: these have the matches of ``table``,
+    probability 1 and (0, 0).
     """
     n, here, others = scene.coefs.n_particles, _here(scene), _others(scene, TEMPLATES_IN_DOUBT, seed)
     chance, places = np.ones(n), np.zeros((n, 2))
@@ -79,10 +80,12 @@ def match_elsewhere(
         there.scores[:] += np.repeat(prior, MATCHES_AT_PLACE, axis=1) + more
         both = _beside(near, there, away)
         best = np.argsort(-both.scores, axis=1, kind="stable")[:, : table.n_neighbors]
+        weights = posterior_weights(np.take_along_axis(both.scores, best, axis=1))
+        moved = ((weights > 0) & (place[best] != here)).any(axis=1)  # what has weight nowhere else stays as it is
         for name in FIELDS:
-            getattr(found, name)[some] = np.take_along_axis(getattr(both, name), best, axis=1)
+            getattr(found, name)[some[moved]] = np.take_along_axis(getattr(both, name), best, axis=1)[moved]
         at_place = np.zeros(prior.shape)
-        np.add.at(at_place, (np.arange(len(some))[:, None], place[best]), posterior_weights(found.scores[some]))
+        np.add.at(at_place, (np.arange(len(some))[:, None], place[best]), weights)
         chance[some], places[some] = at_place[:, here], at_place @ scene.places
         if 1 - chance[some].mean() < MUCH_DOUBT:
             break

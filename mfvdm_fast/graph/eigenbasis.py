@@ -23,7 +23,7 @@ from .filtered_block import FilteredBlock, Rows
 log = logging.getLogger(__name__)
 
 ROUNDED_TO = 32  # numbers of vectors: those of a panel
-GUARD = 10  # vectors beyond those that are wanted, at least; a twentieth of them gain nothing
+GUARD = 10  # vectors beyond those that are wanted, at least; more of them take longer and gain nothing
 LEADING = 3  # eigenvectors of ``unit`` that take part in products
 LANCZOS_STEPS = 12
 PARTICLES_PER_THREAD = 1024  # handing out pieces of a smaller graph takes longer than the work itself
