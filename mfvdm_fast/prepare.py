@@ -48,6 +48,7 @@ from .records import (
     CtfParameters,
     DiskSupport,
     FloatArray,
+    Images,
     ImageStack,
     IndexArray,
     NoiseModel,
@@ -57,7 +58,7 @@ from .records import (
 )
 from .restore.ctf_division import interpolate_transfer, transfer_grid
 from .restore.wiener import Observation, describe_observation
-from .threads import map_in_order
+from .threads import map_in_order, overlap
 
 BLOCK, PIECE = 2048, 256  # rows of coefficients in work at once, and those that one thread takes
 CTF_CLASSES = 100  # at most
@@ -129,11 +130,16 @@ class Preparation:
         astigmatic = self.ctf is not None and is_astigmatic(self.ctf, float(self.nodes().max()))
         flipped = self.ctf is not None and getattr(self.stack, "phase_flipped", False)
         keys, done = np.empty(n, np.int64), 0
-        self.progress("expand", 0, n)
-        for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
-            keys[rows] = image_keys(images)
-            refuse_wild_pixels(images, rows, self.deviation, self.threads)
-            images = images - np.float32(self.noise.mean)
+
+        def checked() -> Iterator[tuple[IndexArray, Images]]:
+            for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
+                keys[rows] = image_keys(images)
+                refuse_wild_pixels(images, rows, self.deviation, self.threads)
+                yield rows, images - np.float32(self.noise.mean)
+
+        def expand(chunk: tuple[IndexArray, Images]) -> None:
+            nonlocal done
+            rows, images = chunk
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic and not flipped:
                 images = phase_flip_images(images, self.ctf[rows], self.stack.pixel_size, self.threads, centres)
@@ -145,6 +151,9 @@ class Preparation:
             coefs.packed[rows] = packed
             done += len(rows)
             self.progress("expand", done, n)
+
+        self.progress("expand", 0, n)
+        overlap(checked(), expand, self.threads)
         if out is None:
             warn_about_copies(keys, self.where)
         return coefs

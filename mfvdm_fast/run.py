@@ -279,7 +279,8 @@ class Run(Stages):
         def compare(k: int, observed: Coefficients, restored: Coefficients) -> None:
             if matches is not None and k <= k_max:
                 part = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-                energies[k] = compare_with_mean(observed, restored, matches.mean(restored, k), part, k)
+                mean = matches.mean(restored, k, threads=self.threads)
+                energies[k] = compare_with_mean(observed, restored, mean, part, k, self.threads)
 
         restore_graph_map(coefs, seen, watched, graph.degrees, watch=compare, out=coefs.packed, threads=self.threads)
         return np.asarray(energies.sum(axis=0))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .errors import ParameterError
@@ -20,6 +22,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_PAUSE = 5e-4  # s, between two looks for work that a waiting thread may do
 
 
 def container_quota(root: Path = _CGROUP_ROOT, own: Path = _OWN_CGROUP) -> int | None:
@@ -205,17 +208,24 @@ class _Helpers:
         self._tasks.put((future, work))
         return future
 
+    def help(self) -> None:
+        """Do one piece of work that no thread has begun, if there is any."""
+        with contextlib.suppress(Empty):
+            self._do(*self._tasks.get_nowait())
+
     def _serve(self) -> None:
         while True:
-            future, work = self._tasks.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    work()
-                except BaseException as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(None)
-            del future, work  # nothing is kept alive while there is nothing to do
+            self._do(*self._tasks.get())
+
+    @staticmethod
+    def _do(future: Future[None], work: Callable[[], None]) -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
 
 @functools.cache
@@ -230,8 +240,9 @@ if hasattr(os, "register_at_fork"):
 def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int) -> list[_Result]:
     """``work`` on every item, with ``threads`` of them at once; results in the order of the items.
 
-    For work in NumPy and BLAS, which let other Python threads run meanwhile. The calling thread takes part, so that
-    calls may be nested. When a piece fails, no further ones are begun and its error is raised.
+    For work in NumPy and BLAS, which let other Python threads run meanwhile. The calling thread takes part, with the
+    first item and what is left by then; a thread that waits takes part in what others hand out, so that calls may be
+    nested. When a piece fails, no further ones are begun and its error is raised.
 
     >>> map_in_order(lambda x: x * x, range(4), 2)
     [0, 1, 4, 9]
@@ -240,11 +251,11 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threa
     if threads == 1 or len(todo) < 2:
         return list(map(work, todo))
     results: list[Any] = [None] * len(todo)
-    left = iter(range(len(todo)))  # one thread at a time takes the next
+    left = iter(range(1, len(todo)))  # one thread at a time takes the next
 
-    def take() -> None:
+    def take(first: Iterable[int] = ()) -> None:
         try:
-            for i in left:
+            for i in itertools.chain(first, left):
                 results[i] = work(todo[i])
         except BaseException:
             for _ in left:
@@ -255,7 +266,7 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threa
     try:
         for _ in range(count):
             helpers.append(_helpers().submit(take, count))
-        take()
+        take([0])
     finally:
         # One that has not begun is not needed any more; nothing may go on after the return.
         for _ in left:
@@ -267,10 +278,33 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threa
     return results
 
 
+def overlap(items: Iterable[_Item], work: Callable[[_Item], None], threads: int) -> None:
+    """``work`` on every item, by the calling thread, while another one makes the next item.
+
+    Two items exist at once. Errors of either are raised, when both have come to an end.
+
+    >>> overlap(iter("ab"), print, 2)
+    a
+    b
+    """
+    source, end = iter(items), object()
+    item: Any = next(source, end)
+    while item is not end:
+        calls = [partial(work, item), partial(next, source, end)]
+        item = map_in_order(lambda call: call(), calls, threads)[1]
+
+
 def _outcome(helper: Future[None]) -> BaseException | None:
-    """The error of a piece of work, or an interrupt that came meanwhile: it is waited for all the same."""
-    try:
-        return helper.exception()
-    except KeyboardInterrupt as interrupt:
-        helper.exception()
-        return interrupt
+    """The error of a piece of work, or an interrupt that came meanwhile: it is waited for all the same.
+
+    Whoever waits helps: the piece may have handed out others. What waits began before what it waits for was handed out,
+    so that no two can wait for each other.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            with contextlib.suppress(TimeoutError):
+                return helper.exception(_PAUSE) or interrupt
+            _helpers().help()
+        except KeyboardInterrupt as now:
+            interrupt = now

@@ -22,10 +22,10 @@ from ..io.stack import ParticleStack, open_stack
 from ..params import MOST_MATCHINGS, PRESETS, DenoiseParams, preset
 from ..pipeline import check_stack, denoise, estimate_budget
 from ..progress import StageTimes, console_progress
-from ..records import NeighborTable
+from ..records import Images, IndexArray, NeighborTable
 from ..report.contact_sheet import low_pass, write_contact_sheet
 from ..result import DenoiseResult
-from ..threads import map_in_order, resolve_threads
+from ..threads import map_in_order, overlap, resolve_threads
 from .arguments import add_output, add_threads, parse_memory, row_chunks
 from .summary import describe, estimates, manifest
 from .truth import Truth, open_truth
@@ -197,9 +197,13 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
     n, box_size = job.stack.n_particles, job.stack.box_size
     progress("write", 0, n)
     with MrcStackWriter(out.path("denoised.mrcs"), n, box_size, job.stack.pixel_size) as writer:
-        for rows in row_chunks(n, box_size):
-            writer.write(result.images(rows))
+
+        def write(chunk: tuple[IndexArray, Images]) -> None:
+            rows, images = chunk
+            writer.write(images)
             progress("write", int(rows[-1]) + 1, n)
+
+        overlap(((rows, result.images(rows)) for rows in row_chunks(n, box_size)), write, resolve_threads(job.threads))
     rows = np.unique(np.linspace(0, n - 1, min(n, _SHEET_COLUMNS)).round().astype(np.int64))
     raw = job.stack.read(rows)
     sheet = {

@@ -90,10 +90,11 @@ def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> Flo
     """
     n, members = len(seen.group), seen.members()
     root = None if seen.trust is None else np.sqrt(seen.trust).astype(np.float32)[:, None]
-    grams = np.zeros((len(members), phi.shape[1], phi.shape[1]))
+    grams = np.empty((len(members), phi.shape[1], phi.shape[1]))
 
     def add(g: int) -> None:
         rows, total = members[g], grams[g]
+        total[:] = 0
         for offset in range(0, len(phi), n):
             for start in range(0, len(rows), ROWS):
                 some = rows[start : start + ROWS]
@@ -158,12 +159,12 @@ class _Frequency:
 
         self.energy = sum(map_in_order(subtract, range(0, len(phi), ROWS), threads)) / n
 
-    def finish(self) -> Coefficients:
+    def finish(self, threads: int) -> Coefficients:
         """What the graph explains, and the Wiener filter of the residual."""
         n = len(self.seen.group)
-        covariance = estimate_covariance(self.residual, self.seen)
+        covariance = estimate_covariance(self.residual, self.seen, threads)
         if covariance.any():
-            self.fitted += apply_wiener(self.residual, covariance, self.seen)
+            self.fitted += apply_wiener(self.residual, covariance, self.seen, threads)
         self.fitted[:n] += self.mean.astype(np.float32)
         return to_complex(self.fitted, n)
 
@@ -240,7 +241,7 @@ def restore_graph_map(
             return _Frequency.begin(coefs[k], part, k, threads)
 
         def finish(k: int, one: _Frequency | None = None) -> None:
-            restored = (one or begin(k)).finish()
+            restored = (one or begin(k)).finish(count)
             if watch is not None:
                 watch(k, coefs[k], restored)
             out[:, coefs.offsets[k] : coefs.offsets[k + 1]] = restored

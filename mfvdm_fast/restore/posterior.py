@@ -114,7 +114,9 @@ def weigh_matches(table: NeighborTable) -> Matches:
     )
 
 
-def compare_with_mean(y: Coefficients, x: Coefficients, mean: Coefficients, seen: Observation, k: int) -> FloatArray:
+def compare_with_mean(
+    y: Coefficients, x: Coefficients, mean: Coefficients, seen: Observation, k: int, threads: int = 1
+) -> FloatArray:
     """<y, h m>, <h m, h m>, <h x, h m> and <h x, h x> over s^2, (n, 4) float64, of one angular frequency.
 
     ``y``, ``x`` and ``mean`` (n, p): as observed, restored, and means of matches; ``seen`` of these p coefficients.
@@ -126,12 +128,15 @@ def compare_with_mean(y: Coefficients, x: Coefficients, mean: Coefficients, seen
     out = np.empty((len(y), 4))
     power = (1.0 if k == 0 else 2.0) / seen.noise_power
     transfer = seen.transfer.astype(np.float32)
-    for start in range(0, len(y), BLOCK):
+
+    def compare(start: int) -> None:
         rows = slice(start, start + BLOCK)
         h = transfer[seen.group[rows]]
         a, b, m = y[rows], h * x[rows], h * mean[rows]
         for place, (one, other) in enumerate(((a, m), (m, m), (b, m), (b, b))):
             out[rows, place] = (one.real * other.real + one.imag * other.imag) @ power
+
+    map_in_order(compare, range(0, len(y), BLOCK), threads)
     return out
 
 

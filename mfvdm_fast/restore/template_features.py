@@ -7,6 +7,7 @@ which these differ most, seen through the mean CTF and the noise, and a few numb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def describe_templates(
     )
     map_in_order(lambda pair: balance(*pair), sides, threads)
     offsets = np.append(0, np.cumsum([observed.shape[1] for observed, _ in sides])).astype(np.int64)
-    left, right = (np.concatenate(side, axis=1) for side in zip(*sides, strict=True))
+    left, right = map_in_order(partial(np.concatenate, axis=1), zip(*sides, strict=True), threads)
     return TemplateFeatures(
         particles[rows],
         rows,

@@ -187,7 +187,8 @@ def _fit_parts(
     n_parts, n_classes = int(part.max()) + 1, len(seen.transfer)
     of_parts = replace(seen, group=n_classes * part + seen.group, transfer=np.tile(seen.transfer, (n_parts, 1)))
     grams = class_grams(phi, of_parts, threads).reshape(n_parts, n_classes, phi.shape[1], phi.shape[1])
-    total = grams.sum(axis=0)
+    total = np.empty(grams.shape[1:])
+    map_in_order(lambda g: grams[:, g].sum(axis=0, out=total[g]), range(n_classes), threads)
 
     def fit(number: int) -> tuple[TemplateFit, GraphFit | None]:
         trust = np.where(part == number, 0.0, 1.0 if seen.trust is None else seen.trust)
