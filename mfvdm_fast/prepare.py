@@ -20,13 +20,14 @@ from .budget import CHUNK_BYTES, mebibytes, sample_size
 from .errors import OutputError
 from .imaging.background import EvenStack, estimate_unevenness, even_out
 from .imaging.blocks import map_blocks
+from .imaging.chunks import checked_chunks
 from .imaging.copies import image_keys, refuse_all_alike, warn_about_copies
 from .imaging.ctf import (
     check_pixel_size,
     classify_ctf,
-    electron_wavelength,
     evaluate_ctf_radial,
     group_by_ctf,
+    is_astigmatic,
     phase_flip_images,
 )
 from .imaging.fourier_shift import shift_images
@@ -41,6 +42,7 @@ from .imaging.noise import (
 from .imaging.origins import warn_if_misplaced
 from .imaging.resample import resample_images, working_box
 from .imaging.support import estimate_bandlimit, estimate_radius, warn_if_even, warn_if_inverted
+from .overlap import overlap
 from .params import DenoiseParams
 from .progress import StageTimes
 from .records import (
@@ -58,11 +60,10 @@ from .records import (
 )
 from .restore.ctf_division import interpolate_transfer, transfer_grid
 from .restore.wiener import Observation, describe_observation
-from .threads import map_in_order, overlap
+from .threads import map_in_order
 
 BLOCK, PIECE = 2048, 256  # rows of coefficients in work at once, and those that one thread takes
 CTF_CLASSES = 100  # at most
-LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial CTF may be wrong by
 
 
 class Preparation:
@@ -130,15 +131,15 @@ class Preparation:
         astigmatic = self.ctf is not None and is_astigmatic(self.ctf, float(self.nodes().max()))
         flipped = self.ctf is not None and getattr(self.stack, "phase_flipped", False)
         keys, done = np.empty(n, np.int64), 0
+        size = max(1, CHUNK_BYTES // 2 // (4 * self.stack.box_size**2))  # of two chunks at once
 
-        def checked() -> Iterator[tuple[IndexArray, Images]]:
-            for rows, images in self.stack.chunks(max(1, CHUNK_BYTES // (4 * self.stack.box_size**2))):
+        def read() -> Iterator[tuple[IndexArray, Images]]:
+            for rows, images in checked_chunks(self.stack, size):
                 keys[rows] = image_keys(images)
                 refuse_wild_pixels(images, rows, self.deviation, self.threads)
                 yield rows, images - np.float32(self.noise.mean)
 
-        def expand(chunk: tuple[IndexArray, Images]) -> None:
-            nonlocal done
+        def expand(chunk: tuple[IndexArray, Images]) -> int:
             rows, images = chunk
             centres = None if shifts is None else shifts[rows]
             if self.ctf is not None and astigmatic and not flipped:
@@ -149,11 +150,12 @@ class Preparation:
             if astigmatic or flipped:  # with the sign of the radial CTF, what is left of astigmatism is in its modulus
                 packed = basis.apply_radial(packed, self.ctf_signs(rows))
             coefs.packed[rows] = packed
-            done += len(rows)
-            self.progress("expand", done, n)
+            return len(rows)
 
         self.progress("expand", 0, n)
-        overlap(checked(), expand, self.threads)
+        for count in overlap(read(), expand, self.threads):
+            done += count
+            self.progress("expand", done, n)
         if out is None:
             warn_about_copies(keys, self.where)
         return coefs
@@ -281,18 +283,6 @@ def allocate(n_particles: int, n_coefs: int, keep: bool) -> Coefficients:
             f"{tempfile.gettempdir()}: no room for {mebibytes(size)} of coefficients ({error.strerror or error}), "
             "which the memory limit leaves to a temporary file; set TMPDIR to another folder or allow more memory"
         ) from error
-
-
-def is_astigmatic(ctf: CtfParameters, bandlimit: float) -> bool:
-    """Whether astigmatism moves the phase of some CTF by more than 0.3 radians up to ``bandlimit`` (1/Å).
-
-    >>> from .imaging.ctf import make_ctf
-    >>> [is_astigmatic(make_ctf(1.2e4, defocus_v_angstrom=v), 0.1) for v in (11900.0, 1e4)]
-    [False, True]
-    """
-    difference = np.abs(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
-    phase = 0.5 * np.pi * electron_wavelength(ctf.voltage_kv) * difference * bandlimit**2
-    return bool(np.any(phase > LARGEST_ASTIGMATISM))
 
 
 def sample_rows(stack: ImageStack) -> IndexArray:

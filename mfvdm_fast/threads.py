@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -276,22 +275,6 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], threa
         if error is not None:
             raise error
     return results
-
-
-def overlap(items: Iterable[_Item], work: Callable[[_Item], None], threads: int) -> None:
-    """``work`` on every item, by the calling thread, while another one makes the next item.
-
-    Two items exist at once. Errors of either are raised, when both have come to an end.
-
-    >>> overlap(iter("ab"), print, 2)
-    a
-    b
-    """
-    source, end = iter(items), object()
-    item: Any = next(source, end)
-    while item is not end:
-        calls = [partial(work, item), partial(next, source, end)]
-        item = map_in_order(lambda call: call(), calls, threads)[1]
 
 
 def _outcome(helper: Future[None]) -> BaseException | None:

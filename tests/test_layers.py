@@ -13,7 +13,7 @@ import mfvdm_fast
 
 PACKAGE = Path(mfvdm_fast.__file__).parent
 
-BASE = {"errors", "records", "checks", "ctf_checks", "threads", "progress"}
+BASE = {"errors", "records", "checks", "ctf_checks", "overlap", "threads", "progress"}
 STAGES = ("imaging", "basis", "neighbors", "graph", "restore", "classes")
 TOOLS = {"simulate", "synthetic", "imperfections", "metrics"}  # truth and scores: stand beside the pipeline, not in it
 
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "progress": set(),
+    "overlap": {"threads"},
     "threads": {"errors"},
     "checks": {"errors", "records"},
     "ctf_checks": {"errors", "records"},

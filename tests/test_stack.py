@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -348,6 +349,21 @@ def test_digest_follows_every_byte(tmp_path: Path, scattered: tuple[Path, np.nda
     array = ParticleStack.from_array(images)
     assert array.digest() == ParticleStack.from_array(np.asfortranarray(images)).digest()
     assert array.digest() != ParticleStack.from_array(images[::-1]).digest()
+
+
+def test_digest_can_be_stopped(scattered: tuple[Path, np.ndarray]) -> None:
+    stop = threading.Event()
+    stop.set()
+    for stack in (open_stack(scattered[0]), ParticleStack.from_array(scattered[1])):
+        assert stack.digest(stop) == ""
+        assert len(stack.digest()) == 64  # what was left out is not kept
+
+
+def test_digest_of_a_star_file_that_is_gone(scattered: tuple[Path, np.ndarray]) -> None:
+    stack = open_stack(scattered[0])
+    scattered[0].unlink()
+    with pytest.raises(InputError, match=r"\.star: cannot be read \(No such file or directory\); was it removed\?"):
+        stack.digest()
 
 
 @pytest.mark.parametrize("dtype", MODES)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from mfvdm_fast.threads import (
     container_quota,
     map_in_order,
     may_overlap,
-    overlap,
     resolve_threads,
     use_threads,
 )
@@ -235,57 +233,6 @@ def test_a_thread_that_waits_helps_with_what_others_hand_out(monkeypatch: pytest
     names = [name for some in map_in_order(work, range(2), 2) for name in some]
     assert len(set(names)) == 2
     assert threading.main_thread().name in names
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_overlap_takes_all_items_in_order(count: int) -> None:
-    made, taken = list[int](), list[int]()
-
-    def items() -> Iterator[int]:
-        for item in range(5):
-            made.append(item)
-            yield item
-
-    def work(item: int) -> None:
-        assert threading.current_thread() is threading.main_thread()
-        assert made[-1] <= item + 1  # no more than two exist
-        taken.append(item)
-
-    overlap(items(), work, count)
-    assert taken == made == list(range(5))
-    overlap(iter(()), work, count)
-
-
-def test_overlap_makes_the_next_item_beside_the_work() -> None:
-    met = threading.Barrier(2, timeout=30)
-
-    def items() -> Iterator[int]:
-        for item in range(3):
-            if item:
-                met.wait()
-            yield item
-
-    def work(item: int) -> None:
-        if item < 2:
-            met.wait()
-
-    overlap(items(), work, 2)
-
-
-@pytest.mark.parametrize("making", [False, True])
-def test_errors_of_overlapping_work_are_raised(making: bool) -> None:
-    def items() -> Iterator[int]:
-        yield 0
-        if making:
-            raise ValueError("piece 1")
-        yield 1
-
-    def work(item: int) -> None:
-        if not making:
-            raise ValueError("piece 1")
-
-    with pytest.raises(ValueError, match="piece 1"):
-        overlap(items(), work, 2)
 
 
 @pytest.mark.parametrize("in_helper", [False, True])

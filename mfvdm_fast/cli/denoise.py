@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from ..io.observed_star import write_observed_star
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
 from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
 from ..io.stack import ParticleStack, open_stack
+from ..overlap import beside, overlap
 from ..params import MOST_MATCHINGS, PRESETS, DenoiseParams, preset
 from ..pipeline import check_stack, denoise, estimate_budget
 from ..progress import StageTimes, console_progress
 from ..records import Images, IndexArray, NeighborTable
 from ..report.contact_sheet import low_pass, write_contact_sheet
 from ..result import DenoiseResult
-from ..threads import map_in_order, overlap, resolve_threads
+from ..threads import resolve_threads
 from .arguments import add_output, add_threads, parse_memory, row_chunks
 from .summary import describe, estimates, manifest
 from .truth import Truth, open_truth
@@ -176,8 +176,8 @@ def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
                 job.stack, job.params, threads=job.threads, max_memory_bytes=job.max_memory_bytes, progress=progress
             )
             # The digest, for the manifest, reads all of the input again: beside the writing, where there is a thread.
-            works: list[Callable[[], object]] = [partial(_write_images, job, result, out, progress), job.stack.digest]
-            map_in_order(lambda work: work(), works, resolve_threads(job.threads))
+            with beside(job.stack.digest) if resolve_threads(job.threads) > 1 else nullcontext():
+                _write_images(job, result, out, progress)
         warn_odd_box(job.stack.box_size)
         numbers = estimates(job.stack, result)
         _write_tables(job, result, out)
@@ -198,12 +198,14 @@ def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: 
     progress("write", 0, n)
     with MrcStackWriter(out.path("denoised.mrcs"), n, box_size, job.stack.pixel_size) as writer:
 
-        def write(chunk: tuple[IndexArray, Images]) -> None:
+        def write(chunk: tuple[IndexArray, Images]) -> int:
             rows, images = chunk
             writer.write(images)
-            progress("write", int(rows[-1]) + 1, n)
+            return int(rows[-1]) + 1
 
-        overlap(((rows, result.images(rows)) for rows in row_chunks(n, box_size)), write, resolve_threads(job.threads))
+        chunks = ((rows, result.images(rows)) for rows in row_chunks(n, box_size, part=2))  # of which two exist at once
+        for done in overlap(chunks, write, resolve_threads(job.threads)):
+            progress("write", done, n)
     rows = np.unique(np.linspace(0, n - 1, min(n, _SHEET_COLUMNS)).round().astype(np.int64))
     raw = job.stack.read(rows)
     sheet = {

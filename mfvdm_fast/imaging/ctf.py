@@ -26,6 +26,7 @@ _SHAPE_BLOCK = 4096
 _BLOCK_BYTES = 32 << 20  # float64 work space of one block of particles
 _PIECE = 8  # images or CTFs in one piece of work
 _BOTH_SIGNS = np.uint64(1 << 63 | 1 << 31)  # of the real and the imaginary part of a complex64 number
+LARGEST_ASTIGMATISM = 0.3  # radians of CTF phase at the bandlimit that a radial CTF may be wrong by
 
 
 def electron_wavelength(voltage_kv: ArrayLike) -> FloatArray:
@@ -236,3 +237,14 @@ def _flip(
         out[rows] = scipy.fft.irfft2(transform, s=images.shape[1:])
 
     map_in_order(flip, range(0, len(images), _PIECE), threads)
+
+
+def is_astigmatic(ctf: CtfParameters, bandlimit: float) -> bool:
+    """Whether astigmatism moves the phase of some CTF by more than 0.3 radians up to ``bandlimit`` (1/Å).
+
+    >>> [is_astigmatic(make_ctf(1.2e4, defocus_v_angstrom=v), 0.1) for v in (11900.0, 1e4)]
+    [False, True]
+    """
+    difference = np.abs(ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
+    phase = 0.5 * np.pi * electron_wavelength(ctf.voltage_kv) * difference * bandlimit**2
+    return bool(np.any(phase > LARGEST_ASTIGMATISM))

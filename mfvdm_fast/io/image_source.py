@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,8 @@ class ImageSource(Protocol):
     def name(self, row: int) -> str:
         """What messages call an image; numbers are 1-based."""
 
-    def update(self, digest: hashlib._Hash) -> None:
-        """Feed all bytes of the images to a hash."""
+    def update(self, digest: hashlib._Hash, stop: threading.Event) -> None:
+        """Feed all bytes of the images to a hash, or some of them once ``stop`` is set."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ class ArraySource:
     def name(self, row: int) -> str:
         return f"image {row + 1} of the array"
 
-    def update(self, digest: hashlib._Hash) -> None:
+    def update(self, digest: hashlib._Hash, stop: threading.Event) -> None:
         digest.update(repr((self.images.shape, self.images.dtype.str)).encode())
         for image in self.images:
+            if stop.is_set():
+                return
             digest.update(np.ascontiguousarray(image).data)
 
 
@@ -100,13 +104,10 @@ class FileSource:
             # A run is contiguous in the file and in the output, so that one read serves it.
             breaks = np.flatnonzero((np.diff(index) != 1) | (np.diff(places) != 1)) + 1
             bounds = [0, *breaks.tolist(), len(places)]
-            try:
-                with open(header.path, "rb") as file:
-                    for first, last in itertools.pairwise(bounds):
-                        place = int(places[first])
-                        read_run(file, header, int(index[first]), out[place : place + last - first])
-            except OSError as error:
-                raise InputError(f"{header.path}: cannot be read ({error.strerror}); was it removed?") from error
+            with _explained(header.path), open(header.path, "rb") as file:
+                for first, last in itertools.pairwise(bounds):
+                    place = int(places[first])
+                    read_run(file, header, int(index[first]), out[place : place + last - first])
 
     def _by_file(self, rows: IndexArray) -> Iterator[tuple[int, IndexArray]]:
         """Each file needed, and the places in ``rows`` that want it, in the order of its images."""
@@ -119,13 +120,21 @@ class FileSource:
     def name(self, row: int) -> str:
         return f"image {int(self.index[row]) + 1} of {self.headers[int(self.file_of[row])].path}"
 
-    def update(self, digest: hashlib._Hash) -> None:
+    def update(self, digest: hashlib._Hash, stop: threading.Event) -> None:
         for header in self.headers:
-            update_from_file(digest, header.path)
+            update_from_file(digest, header.path, stop)
 
 
-def update_from_file(digest: hashlib._Hash, path: Path) -> None:
-    """Feed the bytes of a file to a hash, a mebibyte at a time."""
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
+def update_from_file(digest: hashlib._Hash, path: Path, stop: threading.Event) -> None:
+    """Feed the bytes of a file to a hash, a mebibyte at a time, until ``stop`` is set."""
+    with _explained(path), open(path, "rb") as file:
+        while not stop.is_set() and (piece := file.read(1 << 20)):
             digest.update(piece)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); was it removed?") from error

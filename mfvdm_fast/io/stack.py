@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,13 +144,19 @@ class ParticleStack:
         """Images (b, L, L) float32 of the particles ``rows`` (b,), in that order; ParameterError for others."""
         return self._load(check_rows(rows, self.n_particles))
 
-    def digest(self) -> str:
-        """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array."""
+    def digest(self, stop: threading.Event | None = None) -> str:
+        """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array.
+
+        Empty when ``stop`` was set before the end. Raises InputError when a file cannot be read any more.
+        """
         if self._digest is None:
+            stop = stop or threading.Event()
             digest = hashlib.sha256()
             if self.star is not None:
-                update_from_file(digest, Path(self.star.path))
-            self._source.update(digest)
+                update_from_file(digest, Path(self.star.path), stop)
+            self._source.update(digest, stop)
+            if stop.is_set():
+                return ""
             self._digest = digest.hexdigest()
         return self._digest
 
