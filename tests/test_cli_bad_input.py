@@ -272,7 +272,7 @@ def test_a_disk_that_fills_up_leaves_the_old_outputs(
 
     target = {
         "denoised.mrcs": "mfvdm_fast.io.mrc.MrcStackWriter._header",
-        "contact_sheet.png": "mfvdm_fast.cli.denoise.write_contact_sheet",
+        "contact_sheet.png": "mfvdm_fast.cli.results.write_contact_sheet",
         "neighbors.npz": "numpy.lib.format.write_array",
         "eigenvalues.json": "pathlib.Path.write_text",
     }[name]

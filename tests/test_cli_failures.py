@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +234,30 @@ def test_sigterm_stops_a_run_as_ctrl_c_does(
     assert done.code == 130
     assert not (tmp_path / "out").exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_input_that_vanishes_once_read_costs_its_checksum_alone(
+    threads: int, cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = shutil.copytree(simulated, tmp_path / "in")
+    usual = DenoiseResult.images
+
+    def images(self: DenoiseResult, *rows: Any) -> Any:
+        (given / "particles.mrcs").unlink(missing_ok=True)
+        return usual(self, *rows)
+
+    monkeypatch.setattr(DenoiseResult, "images", images)
+    done = cli.denoise(given / "particles.star", "-o", tmp_path / "out", "--threads", str(threads))
+    assert (done.code, done.errors) == (0, [])
+    (line,) = [text for text in done.warnings if "checksum" in text]
+    assert "particles.mrcs: cannot be read (No such file or directory); was it removed?" in line
+    assert "the results are complete, but the manifest has no checksum" in line
+    found = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert found["input"]["sha256"] is None
+    assert any("checksum" in text for text in found["warnings"])
+    for name in ("contact_sheet.png", "denoised.mrcs", "denoised.star", "observed.star"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
 
 
 def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -99,8 +100,9 @@ def test_full_disk_is_explained(tmp_path: Path) -> None:
     message = r"a: the disk or quota is full \(the run needs about 1000 bytes\); nothing unfinished was kept: free some"
     with pytest.raises(OutputError, match=message):
         fill_disk(tmp_path / "a", 1000, "system")
-    with pytest.raises(OutputError, match=r"manifest\.json: the disk or quota is full; nothing"):
+    with pytest.raises(OutputError, match=r"manifest\.json: the disk or quota is full; nothing") as caught:
         fill_disk(tmp_path, None, "ours")
+    assert str(caught.value).startswith(f"{tmp_path / 'manifest.json'}: ")  # not the place that is removed again
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,6 +174,31 @@ def test_only_declared_names_are_written(tmp_path: Path) -> None:
         out.path("sheet.png")
     assert files(tmp_path / "a") == {"sheet.png": "x"}
     assert list(OUTPUT_FILES) == ["denoised.mrcs", "denoised.star", "neighbors.npz", "manifest.json", "timings.json"]
+
+
+def test_one_run_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "a") as out:
+        out.path("denoised.star").write_text("first")
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match=r"a: another run is writing here; wait for its end, or choose"):
+                OutputFolder(tmp_path / "a", overwrite=overwrite).__enter__()
+    assert files(tmp_path / "a") == {"denoised.star": "first"}
+    run(tmp_path / "a", "second", overwrite=True)
+
+
+def test_file_systems_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    run(tmp_path / "a", "one")
+    assert files(tmp_path / "a") == {"denoised.star": "one", "manifest.json": "one"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="this system has no /proc")
+def test_what_is_no_disk_has_no_space_to_speak_of() -> None:
+    with pytest.raises(OutputError, match=r"/proc/new: cannot be written \(No such file or directory\); check"):
+        OutputFolder("/proc/new", bytes_needed=1000).__enter__()
 
 
 def test_what_a_killed_run_left_is_named(tmp_path: Path) -> None:

@@ -118,9 +118,10 @@ def _near(found: list[dict[str, Any]], table: str, name: str) -> str:
 def _shift_lines(runs: Runs, cells: list[str]) -> list[str]:
     """What is left of shifts; images are compared where each method left the particle."""
     return [
-        f"- {TITLES[method]}, n = {n}: {spread((r['shift_left_px'] for r in found), 2)} px of the shifts are left (rms)"
+        f"- {CELLS[cell].title}, {TITLES[method]}, n = {n}: {spread((r['shift_left_px'] for r in found), 2)} px of the "
+        "shifts are left (rms)"
         for (cell, n, method), found in runs.items()
-        if cell in cells and "shift_left_px" in found[0]
+        if cell in cells and "shift_left_px" in found[0] and CELLS[cell].changes.get("shift_std_px")
     ]
 
 
@@ -129,7 +130,8 @@ def _junk_lines(runs: Runs, cells: list[str]) -> list[str]:
     lines = []
     for (cell, n, method), found in runs.items():
         if cell in cells and CELLS[cell].changes.get("junk_fraction") and found[0].get("neighbors"):
-            text = f"{TITLES[method]}, n = {n}: {_near(found, 'final', 'junk_neighbors')} of the neighbours are junk"
+            share = _near(found, "final", "junk_neighbors")
+            text = f"{CELLS[cell].title}, {TITLES[method]}, n = {n}: {share} of the neighbours are junk"
             area = spread((r.get("junk_auc") for r in found), 3)
             lines.append(f"- {text}" + (f"; junk score, area under ROC {area}" if area else ""))
     return lines

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+import threading
+import warnings
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..budget import Budget, predict
-from ..errors import InputError, OutputError
-from ..io.denoised_star import write_denoised_star
-from ..io.mrc import MrcStackWriter
-from ..io.observed_star import write_observed_star
+from ..errors import InputError, MfvdmWarning, OutputError
 from ..io.output_folder import OUTPUT_FILES, OutputFolder
-from ..io.outputs import warn_odd_box, write_manifest, write_neighbors, write_timings
+from ..io.outputs import warn_odd_box, write_manifest, write_timings
 from ..io.stack import ParticleStack, open_stack
-from ..overlap import beside, overlap
+from ..overlap import beside
 from ..params import MOST_MATCHINGS, PRESETS, DenoiseParams, preset
 from ..pipeline import check_stack, denoise, estimate_budget
-from ..progress import StageTimes, console_progress
-from ..records import Images, IndexArray, NeighborTable
-from ..report.contact_sheet import low_pass, write_contact_sheet
-from ..result import DenoiseResult
+from ..progress import console_progress
 from ..threads import resolve_threads
-from .arguments import add_output, add_threads, parse_memory, row_chunks
+from .arguments import add_output, add_threads, parse_memory
+from .results import on_sheet, start_lines, write_images, write_sheet, write_tables
 from .summary import describe, estimates, manifest
 from .truth import Truth, open_truth
 
@@ -37,7 +32,6 @@ FILES = {
     "eigenvalues.json": "eigenvalues of the neighbour graph, by angular frequency",
     "contact_sheet.png": "some particles before and after",
 }
-_SHEET_COLUMNS = 8
 # Options that set a parameter of the same name.
 _PARAMETERS = (
     "method",
@@ -171,102 +165,41 @@ def run_job(job: Job, shown_warnings: list[str]) -> list[str]:
     """Denoise and write everything; the lines of the summary. ``shown_warnings`` goes into the manifest."""
     needed = predict(job.stack.n_particles, job.stack.box_size, job.params).output_bytes
     with OutputFolder(job.output, overwrite=job.overwrite, names=tuple(FILES), bytes_needed=needed) as out:
+        shown = on_sheet(job.stack.n_particles)
+        raw = job.stack.read(shown)  # once expanded, the images are not needed any more
         with console_progress() as progress:
             result = denoise(
                 job.stack, job.params, threads=job.threads, max_memory_bytes=job.max_memory_bytes, progress=progress
             )
             # The digest, for the manifest, reads all of the input again: beside the writing, where there is a thread.
-            with beside(job.stack.digest) if resolve_threads(job.threads) > 1 else nullcontext():
-                _write_images(job, result, out, progress)
+            with beside(partial(_try_digest, job.stack)) if resolve_threads(job.threads) > 1 else nullcontext():
+                write_images(job, result, out, progress)
+                write_sheet(job, result, out, shown, raw)
         warn_odd_box(job.stack.box_size)
         numbers = estimates(job.stack, result)
-        _write_tables(job, result, out)
-        write_manifest(out.path("manifest.json"), manifest(job, numbers, shown_warnings))
+        write_tables(job, result, out)
+        write_manifest(out.path("manifest.json"), manifest(job, numbers, _digest(job.stack), shown_warnings))
         write_timings(out.path("timings.json"), progress.seconds)
         files = [name for name in FILES if out.path(name).exists()]
     lines = describe(job, numbers, progress.seconds)
     lines += [f"written to {job.output}:", *(f"  {name:<22} {FILES[name]}" for name in files)]
-    lines += _start_lines(job, files)
+    lines += start_lines(job, files)
     if shown_warnings:
         lines += ["warnings:", *(f"  {text}" for text in shown_warnings)]
     return lines
 
 
-def _write_images(job: Job, result: DenoiseResult, out: OutputFolder, progress: StageTimes) -> None:
-    """Images, chunk by chunk, and the contact sheet."""
-    n, box_size = job.stack.n_particles, job.stack.box_size
-    progress("write", 0, n)
-    with MrcStackWriter(out.path("denoised.mrcs"), n, box_size, job.stack.pixel_size) as writer:
-
-        def write(chunk: tuple[IndexArray, Images]) -> int:
-            rows, images = chunk
-            writer.write(images)
-            return int(rows[-1]) + 1
-
-        chunks = ((rows, result.images(rows)) for rows in row_chunks(n, box_size, part=2))  # of which two exist at once
-        for done in overlap(chunks, write, resolve_threads(job.threads)):
-            progress("write", done, n)
-    rows = np.unique(np.linspace(0, n - 1, min(n, _SHEET_COLUMNS)).round().astype(np.int64))
-    raw = job.stack.read(rows)
-    sheet = {
-        "raw": raw,
-        "raw, low-pass": low_pass(raw, result.support.radius_px),
-        "denoised": result.images(rows),
-    }
-    if job.truth is not None:
-        sheet["truth"] = replace(job.truth, centres_px=result.shifts_px).read_clean(rows)
-    junk = np.zeros(n, bool) if result.junk is None or result.may_be_noise else result.junk
-    titles = [f"{row + 1}{' (junk)' if junk[row] else ''}" for row in rows]
-    write_contact_sheet(out.path("contact_sheet.png"), sheet, titles)
+def _try_digest(stack: ParticleStack, stop: threading.Event) -> None:
+    """Have the digest ready, where that can be."""
+    with suppress(InputError):
+        stack.digest(stop)
 
 
-def _write_tables(job: Job, result: DenoiseResult, out: OutputFolder) -> None:
-    write_denoised_star(
-        out.path("denoised.star"),
-        job.stack,
-        _name_for_star(job),
-        result.ctf_corrected,
-        result.shifts_px,
-        result.score,
-        result.junk,
-    )
-    shifts = result.shifts_px if result.params.centre and job.stack.star is not None else None
-    if shifts is not None or result.score is not None:
-        write_observed_star(out.path("observed.star"), job.stack, shifts, result.score, result.junk)
-    if result.neighbors is not None:
-        _write_table(out.path("neighbors.npz"), result.neighbors)
-    if result.initial_neighbors is not None and result.initial_neighbors is not result.neighbors:
-        _write_table(out.path("initial_neighbors.npz"), result.initial_neighbors)
-    if result.eigenvalues:
-        values: dict[str, Any] = {str(k): result.eigenvalues[k] for k in sorted(result.eigenvalues)}
-        write_manifest(out.path("eigenvalues.json"), values)
-
-
-def _write_table(path: Path, table: NeighborTable) -> None:
-    write_neighbors(path, table.indices, table.angles, table.mirrored, table.scores)
-
-
-def _project_folder(job: Job) -> Path | None:
-    """Where the names of the images start: the project folder given, else where those of the input start."""
-    return job.stack.names_folder if job.project_dir is None else job.project_dir.absolute()
-
-
-def _name_for_star(job: Job) -> str:
-    """What denoised.star calls the stack: from the project folder where it lies in that, else from its own folder."""
-    folder, output = _project_folder(job), job.output.resolve()
-    if folder is not None and output.is_relative_to(folder.resolve()):
-        return str(output.relative_to(folder.resolve()) / "denoised.mrcs")
-    return "denoised.mrcs"
-
-
-def _start_lines(job: Job, files: list[str]) -> list[str]:
-    """From which folder the names of the images count in the STAR files, which is where RELION finds them."""
-    project, own = _project_folder(job), job.output.absolute()
-    starts = {"denoised.star": project if project and _name_for_star(job) != "denoised.mrcs" else own}
-    if "observed.star" in files and job.stack.names_folder is not None:
-        starts["observed.star"] = job.stack.names_folder
-    names = {folder: [name for name in starts if starts[name] == folder] for folder in starts.values()}
-    return [
-        f"image names in {' and '.join(stars)} count from {folder}: start RELION there"
-        for folder, stars in names.items()
-    ]
+def _digest(stack: ParticleStack) -> str | None:
+    """That of the input; None, with a warning, where it cannot be read any more: what was made of it is not lost."""
+    try:
+        return stack.digest()
+    except InputError as error:
+        text = f"{error} All was read before that and the results are complete, but the manifest has no checksum"
+        warnings.warn(text, MfvdmWarning, stacklevel=2)
+        return None

@@ -67,7 +67,7 @@ def estimates(stack: ParticleStack, result: DenoiseResult) -> dict[str, Any]:
     }
 
 
-def manifest(job: Job, numbers: dict[str, Any], shown_warnings: list[str]) -> dict[str, Any]:
+def manifest(job: Job, numbers: dict[str, Any], digest: str | None, shown_warnings: list[str]) -> dict[str, Any]:
     """Input, parameters and estimates; nothing that differs between two runs on the same input."""
     stack = job.stack
     return {
@@ -75,7 +75,7 @@ def manifest(job: Job, numbers: dict[str, Any], shown_warnings: list[str]) -> di
         "version": __version__,
         "input": {
             "file": stack.paths[0].name if stack.paths else None,
-            "sha256": stack.digest(),
+            "sha256": digest,
             "n_particles": stack.n_particles,
             "box_size": stack.box_size,
             "pixel_size": stack.pixel_size,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..records import Images, ImageStack, IndexArray
 
 
@@ -38,5 +38,6 @@ def checked_chunks(stack: ImageStack, max_images: int) -> Iterator[tuple[IndexAr
     if (count != 1).any():
         wrong = int(np.argmax(count != 1))
         raise InputError(
-            f"chunks gave row {wrong} {count[wrong]} times; every particle must come once (rows 0 to {n - 1})"
+            f"chunks gave row {wrong} {counted(int(count[wrong]), 'time')}; every particle must come once "
+            f"(rows 0 to {n - 1})"
         )

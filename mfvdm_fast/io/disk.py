@@ -25,10 +25,10 @@ def check_free_space(path: str | os.PathLike[str], bytes_needed: int) -> None:
     place = Path(path).absolute()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < bytes_needed:
+    usage = shutil.disk_usage(place)
+    if usage.total and usage.free < bytes_needed:  # without any space: no disk, as /proc, which refuses to be written
         raise OutputError(
-            f"{path}: about {bytes_needed} bytes are needed and {free} are free on this disk; "
+            f"{path}: about {bytes_needed} bytes are needed and {usage.free} are free on this disk; "
             "free some space or choose an output folder on another disk"
         )
 

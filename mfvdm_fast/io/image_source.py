@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..records import Images, IndexArray
 from .mrc import MrcHeader, read_run
+
+_PIECE = 1 << 20  # bytes
 
 
 class ImageSource(Protocol):
@@ -40,7 +42,7 @@ class ImageSource(Protocol):
         """What messages call an image; numbers are 1-based."""
 
     def update(self, digest: hashlib._Hash, stop: threading.Event) -> None:
-        """Feed all bytes of the images to a hash, or some of them once ``stop`` is set."""
+        """Feed the bytes of the images (and headers of their files) to a hash, or some of them once ``stop`` is set."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,26 @@ class FileSource:
         return f"image {int(self.index[row]) + 1} of {self.headers[int(self.file_of[row])].path}"
 
     def update(self, digest: hashlib._Hash, stop: threading.Event) -> None:
-        for header in self.headers:
-            update_from_file(digest, header.path, stop)
+        for number, places in self._by_file(np.arange(len(self.index))):
+            header, index = self.headers[number], self.index[places]
+            starts = header.data_offset + index * header.image_bytes
+            # Of a large file the table may name few images: only these are read.
+            last = np.append(np.diff(index) != 1, True)  # of a run of neighbours
+            first = np.roll(last, 1)
+            runs = zip(starts[first].tolist(), (starts[last] + header.image_bytes).tolist(), strict=True)
+            update_from_file(digest, header.path, stop, [(0, header.data_offset), *runs])
 
 
-def update_from_file(digest: hashlib._Hash, path: Path, stop: threading.Event) -> None:
-    """Feed the bytes of a file to a hash, a mebibyte at a time, until ``stop`` is set."""
+def update_from_file(
+    digest: hashlib._Hash, path: Path, stop: threading.Event, parts: Sequence[tuple[int, int]] | None = None
+) -> None:
+    """Feed ``parts`` (first byte, end) of a file, or all of it, to a hash, a mebibyte at a time, until ``stop``."""
     with _explained(path), open(path, "rb") as file:
-        while not stop.is_set() and (piece := file.read(1 << 20)):
-            digest.update(piece)
+        for first, end in parts or [(0, path.stat().st_size)]:
+            file.seek(first)
+            while first < end and not stop.is_set() and (piece := file.read(min(_PIECE, end - first))):
+                digest.update(piece)
+                first += len(piece)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -30,12 +31,14 @@ class OutputFolder:
     """Write files to temporary places and rename them all into ``path`` when the ``with`` block ends well.
 
     On any exception, Ctrl-C included, the temporary files (and folders made for them) are removed and older outputs
-    stay as they were. ``names`` are the files that may be written; with ``overwrite`` those of an older run that this
-    one did not write are removed, so that no two runs are mixed. The manifest goes last: where it stands, the rest is
-    complete. ``bytes_needed`` is compared with the free space at the start.
+    stay as they were. Until then no other run on this machine may write there. ``names`` are the files that may be
+    written; with ``overwrite`` those of an older run that this one did not write are removed, so that no two runs are
+    mixed. The manifest goes last: where it stands, the rest is complete. ``bytes_needed`` is compared with the free
+    space at the start.
 
     Raises OutputError, before the block runs, when the folder cannot be made or written to, when one of ``names``
-    exists and ``overwrite`` is False, or when space is short; and when the disk fills up.
+    exists and ``overwrite`` is False, when another run writes there, or when space is short; and when the disk fills
+    up.
 
     >>> folder = tempfile.TemporaryDirectory()
     >>> with OutputFolder(folder.name + "/run") as out:
@@ -59,6 +62,7 @@ class OutputFolder:
         self._bytes_needed = bytes_needed
         self._made: list[Path] = []
         self._partial: Path | None = None
+        self._lock: int | None = None
 
     def path(self, name: str) -> Path:
         """Where to write the file ``name`` for now. Raises ParameterError when it is not one of ``names``."""
@@ -74,14 +78,18 @@ class OutputFolder:
             check_free_space(self.folder, self._bytes_needed)
         try:
             self._make_folder()
+            self._lock_folder()
             self._partial = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self.folder))
+        except OutputError:
+            self._clean()
+            raise
         except OSError as error:
             self._clean()
             raise disk_error(self.folder, error, self._bytes_needed) from error
         left = [path for path in self.folder.glob(f"{_PREFIX}*") if path != self._partial]
         if left:
             warnings.warn(
-                f"{left[0]}: left by a killed run, or in use by another; remove it if no other run writes here",
+                f"{left[0]}: left by a killed run; remove it, unless a run on another machine writes here",
                 MfvdmWarning,
                 stacklevel=2,
             )
@@ -90,7 +98,7 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        done = False
+        done, partial = False, self._partial
         try:
             if error is None:
                 self._commit()
@@ -103,6 +111,8 @@ class OutputFolder:
             self._clean(keep_folders=done)
         if isinstance(error, OSError) and self._is_ours(error):
             raise disk_error(self.folder, error, self._bytes_needed) from error
+        if isinstance(error, OutputError) and str(partial) in str(error):  # a place that is gone by now
+            raise OutputError(str(error).replace(str(partial), str(self.folder))) from error
 
     def _is_ours(self, error: OSError) -> bool:
         """Whether the system says something about this folder that is not yet in our words."""
@@ -127,6 +137,18 @@ class OutputFolder:
             path.mkdir()
             self._made.append(path)
 
+    def _lock_folder(self) -> None:
+        """Keep other runs of this machine out until the end, however that comes."""
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{self.folder}: another run is writing here; wait for its end, or choose another folder"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+
     def _commit(self) -> None:
         self._refuse_existing()  # another run may have finished here meanwhile
         written = [name for name in self.names if self.path(name).exists()]
@@ -140,6 +162,9 @@ class OutputFolder:
         if self._partial is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         if not keep_folders:
             for path in reversed(self._made):
                 with contextlib.suppress(OSError):  # something else was put there

@@ -145,9 +145,10 @@ class ParticleStack:
         return self._load(check_rows(rows, self.n_particles))
 
     def digest(self, stop: threading.Event | None = None) -> str:
-        """SHA-256, in hex, over the bytes of the STAR file (if any) and of all image files or the array.
+        """SHA-256, in hex, over the STAR file (if any), and of each image file the header and the images of the stack.
 
-        Empty when ``stop`` was set before the end. Raises InputError when a file cannot be read any more.
+        The images in the order in which they lie in the file; of an array its shape, dtype and pixels. Empty when
+        ``stop`` was set before the end. Raises InputError when a file cannot be read any more.
         """
         if self._digest is None:
             stop = stop or threading.Event()
@@ -191,7 +192,8 @@ def open_stack(
     suffix = path.suffix.lower()
     if suffix not in (".star", ".mrcs", ".mrc"):
         hint = _CRYOSPARC if suffix == ".cs" else ""
-        raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {suffix or 'no suffix'!r}{hint}")
+        found = repr(suffix) if suffix else "a name without any"
+        raise InputError(f"{path}: particles are read from {_SUFFIXES} files, this is {found}{hint}")
     project = None if project_dir is None else check_path("project_dir", project_dir, "give the name of a folder")
     if project is not None and not project.is_dir():
         raise InputError(f"{project}: project_dir is not a folder; give the folder where RELION is started")

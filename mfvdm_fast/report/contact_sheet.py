@@ -88,7 +88,7 @@ def shades(image: NDArray[np.floating]) -> tuple[float, float]:
     >>> shades(np.zeros((4, 4)))
     (0.0, 1.0)
     """
-    black, white = np.percentile(image, _SHADES)
+    black, white = np.percentile(image.astype(np.float64), _SHADES)
     return (float(black), float(white)) if white > black else (float(black), float(black) + 1.0)
 
 
