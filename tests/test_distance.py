@@ -7,8 +7,11 @@ import itertools
 
 import numpy as np
 import pytest
+from numba import prange
 
 from mfvdm_fast.kernels import affinity, distance, pairs
+from mfvdm_fast.kernels._jit import kernel
+from mfvdm_fast.kernels._tiles import Claims, free_claims, next_tile
 from mfvdm_fast.kernels.affinity import nearest_by_affinity
 from mfvdm_fast.kernels.distance import grid_size, nearest_by_rotation
 from mfvdm_fast.kernels.topk import EMPTY
@@ -140,18 +143,59 @@ def test_the_grid_has_at_least_four_angles_per_frequency(k_max: int) -> None:
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 7, 8, 20])
-def test_rounds_hold_every_pair_of_groups_once_and_no_group_twice(n_groups: int) -> None:
-    rounds = list(pairs.tile_rounds(n_groups))
-    for tiles in rounds:
-        members = [b for first, second in tiles.tolist() for b in {first, second}]
-        assert len(members) == len(set(members))
-    everything = sorted(tuple(tile) for tiles in rounds for tile in tiles.tolist())
-    assert everything == list(itertools.combinations_with_replacement(range(n_groups), 2))
+def test_tiles_are_every_pair_of_groups_once_and_neighbours_share_none(n_groups: int) -> None:
+    tiles = pairs.order_tiles(n_groups).tolist()
+    assert sorted(map(tuple, tiles)) == list(itertools.combinations_with_replacement(range(n_groups), 2))
+    for one, two in itertools.pairwise(tiles):
+        assert not set(one) & set(two) or one[0] ^ one[1] != two[0] ^ two[1]  # but where the distance goes up
+
+
+@kernel
+def swap(sums: np.ndarray, a: int, b: int) -> None:
+    for _ in range(2000):  # what two threads read and write at once gets lost
+        x, y = sums[a] + 1, sums[b] + 1
+        sums[a], sums[b] = y, x
+
+
+@kernel(parallel=True)
+def _walk(tiles: np.ndarray, claims: Claims, sums: np.ndarray, seen: np.ndarray, threads: int) -> None:
+    for _ in prange(threads):
+        t = next_tile(tiles, claims, -1)
+        while t >= 0:
+            swap(sums, tiles[t, 0], tiles[t, 1])
+            seen[t] += 1
+            t = next_tile(tiles, claims, t)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 5, 60])
+def test_threads_share_tiles_but_no_group(n_groups: int) -> None:
+    tiles = pairs.order_tiles(n_groups)
+    for threads in (1, 2, 4):
+        claims = free_claims(tiles, n_groups)
+        sums, seen = np.zeros(n_groups, np.int64), np.zeros(len(tiles), np.int64)
+        with use_threads(threads):
+            _walk(tiles, claims, sums, seen, threads)
+        assert (seen == 1).all()
+        assert sums.sum() == 2000 * (2 * len(tiles) - n_groups)  # the tile of a group with itself counts once
+        assert claims.taken.all()
+        assert not claims.busy.any()
+        assert claims.lock[0] == 0
+
+
+def test_no_tile_is_given_out_whose_groups_are_in_use() -> None:
+    tiles = np.array([[0, 0], [0, 1], [2, 3], [1, 1]])
+    claims = free_claims(tiles, 4)
+    assert [next_tile(tiles, claims, -1) for _ in range(4)] == [0, 2, 3, -1]
+    assert next_tile(tiles, claims, 2) == -1  # 0 and 1 are held
+    assert next_tile(tiles, claims, 0) == -1
+    assert next_tile(tiles, claims, 3) == 1  # whoever held the last of them
+    assert next_tile(tiles, claims, 1) == -1
+    assert not claims.busy.any()
 
 
 @pytest.mark.parametrize(("n_blocks", "size"), [(1, 1), (5, 1), (7, 3), (16, 8)])
 def test_tiles_hold_every_pair_of_blocks_once(n_blocks: int, size: int) -> None:
-    tiles = np.concatenate(list(pairs.tile_rounds(-(-n_blocks // size))))
+    tiles = pairs.order_tiles(-(-n_blocks // size))
     everything = np.concatenate([pairs.blocks_of_tile(tile, size, n_blocks) for tile in tiles]).tolist()
     assert sorted(map(tuple, everything)) == list(itertools.combinations_with_replacement(range(n_blocks), 2))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import LANES, count_bits, fma, load, lowest_bit, splat, store, total
-from ._take import take
+from ._tiles import Claims, next_tile
 from .pairs import (
     BLOCK,
     SLAB,
@@ -118,15 +118,16 @@ def _search_blocks(plan: AffinityPlan, lists: Lists, row0: int, lane0: int) -> N
 
 
 @kernel(parallel=True)
-def _affinity_round(plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], size: int, threads: int) -> None:
-    """All pairs of the given tiles, of which no two share a particle."""
-    counter = np.zeros(1, np.int64)
+def _affinity_tiles(
+    plan: AffinityPlan, lists: Lists, tiles: NDArray[np.int64], claims: Claims, size: int, threads: int
+) -> None:
+    """All pairs of the given tiles."""
     for _ in prange(threads):
-        t = take(counter)
-        while t < len(tiles):
+        t = next_tile(tiles, claims, -1)
+        while t >= 0:
             for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
                 _search_blocks(plan, lists, 64 * a, 64 * b)
-            t = take(counter)
+            t = next_tile(tiles, claims, t)
 
 
 def nearest_by_affinity(
@@ -141,4 +142,4 @@ def nearest_by_affinity(
     (array([3, 1, 0]), array([3.61, 3.61, 1.  ], dtype=float32))
     """
     plan = plan_affinity(features, offsets)
-    return search_tiles(_affinity_round, plan, plan.ids, n_best, progress)
+    return search_tiles(_affinity_tiles, plan, plan.ids, n_best, progress)

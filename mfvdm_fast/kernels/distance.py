@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import fma, load, lowest_bit, reaches, splat, store, vabs, vmax, vmin
-from ._take import take
+from ._tiles import Claims, next_tile
 from .pairs import (
     SLAB,
     Float32s,
@@ -142,16 +142,17 @@ def _search_blocks(plan: RotationPlan, lists: Lists, row0: int, lane0: int, c: F
 
 
 @kernel(parallel=True)
-def _rotation_round(plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], size: int, threads: int) -> None:
-    """All pairs of the given tiles, of which no two share a particle."""
-    counter = np.zeros(1, np.int64)
+def _rotation_tiles(
+    plan: RotationPlan, lists: Lists, tiles: NDArray[np.int64], claims: Claims, size: int, threads: int
+) -> None:
+    """All pairs of the given tiles."""
     for _ in prange(threads):
         c, scores = np.empty(128 * (plan.starts.size - 1), np.float32), np.empty(32, np.float32)
-        t = take(counter)
-        while t < len(tiles):
+        t = next_tile(tiles, claims, -1)
+        while t >= 0:
             for a, b in blocks_of_tile(tiles[t], size, len(plan.slabs)):
                 _search_blocks(plan, lists, 64 * a, 64 * b, c, scores)
-            t = take(counter)
+            t = next_tile(tiles, claims, t)
 
 
 def nearest_by_rotation(
@@ -171,4 +172,4 @@ def nearest_by_rotation(
     array([2, 0, 1])
     """
     plan = plan_rotation(features, offsets)
-    return search_tiles(_rotation_round, plan, plan.ids, n_best, progress)
+    return search_tiles(_rotation_tiles, plan, plan.ids, n_best, progress)

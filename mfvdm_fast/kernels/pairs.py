@@ -9,7 +9,7 @@ the vector registers. For single pairs they stand as :class:`Lanes`, with one la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from ._jit import kernel
 from ._simd import LANES, empty_aligned, fma, load, reaches, splat, store, vmin
+from ._tiles import free_claims
 from .topk import Lists, empty_lists, sort_lists
 
 BLOCK = 64
 SLAB = 2 * BLOCK  # floats per component: real parts, then imaginary parts
 GROUP = 4  # blocks, at most
+TILES = 64  # for each thread, until threads wait for each other
 ORDER_COLUMNS, ORDER_AXES = 128, 5  # how much cluster_order looks at
 
 Float32s = NDArray[np.float32]
@@ -99,42 +101,38 @@ def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
     return order
 
 
-def tile_rounds(n_groups: int) -> Iterator[NDArray[np.int64]]:
-    """Every unordered pair of groups once, in rounds (tiles, 2) in which no group occurs twice.
+def order_tiles(n_groups: int) -> NDArray[np.int64]:
+    """Every unordered pair of groups once, (tiles, 2).
 
-    Round x holds the tiles (b, b XOR x). They touch different particles, so that threads may share a round without
-    sharing a row; and the tiles of similar particles (see :func:`cluster_order`) come first, so that limits rise early.
+    By b XOR c of the tile (b, c): tiles of similar particles (see :func:`cluster_order`) come first, so that limits
+    rise early, and tiles that follow each other touch different particles, so that threads find some that are free.
     """
-    first = np.arange(n_groups, dtype=np.int64)
-    for x in range(1 << max(0, n_groups - 1).bit_length()):
-        tiles = np.stack([first, first ^ x], axis=1)
-        tiles = tiles[(tiles[:, 0] <= tiles[:, 1]) & (tiles[:, 1] < n_groups)]
-        if len(tiles):
-            yield tiles
+    b, c = np.triu_indices(n_groups)
+    return np.stack([b, c], axis=1)[np.lexsort((b, b ^ c))]
 
 
 def search_tiles(
-    run_round: Any, plan: Any, order: NDArray[np.int64], n_best: int, progress: Progress | None
+    run_tiles: Any, plan: Any, order: NDArray[np.int64], n_best: int, progress: Progress | None
 ) -> tuple[Float32s, NDArray[np.int64]]:
-    """Call ``run_round(plan, lists, tiles, size, threads)`` for all rounds; scores and codes (n, n_best), best first.
+    """Call ``run_tiles(plan, lists, tiles, claims, size, threads)`` for all tiles; scores and codes (n, n_best).
 
-    ``order`` (n,) are the particles as they stand in the plan. Tiles are pairs of groups of ``size`` blocks: as large
-    as leaves every thread four tiles in a round, since threads wait for each other between rounds, but few enough
-    pairs that reports of progress keep coming. What is found does not depend on it.
+    Best first. ``order`` (n,) are the particles as they stand in the plan. Tiles are pairs of groups of ``size``
+    blocks, with at least eight groups for each thread. Threads wait for each other, and progress is reported, once in a
+    while. What is found does not depend on any of it.
     """
     n, n_blocks = len(order), len(plan.slabs)
     lists = empty_lists(n_blocks * BLOCK, n_best)
     threads = numba.get_num_threads()
     size = min(GROUP, max(1, n_blocks // (8 * threads)))
     n_groups = -(-n_blocks // size)
-    done, n_tiles = 0, n_groups * (n_groups + 1) // 2
+    tiles = order_tiles(n_groups)
     if progress is not None:
-        progress(0, n_tiles)
-    for tiles in tile_rounds(n_groups):
-        run_round(plan, lists, tiles, size, threads)
-        done += len(tiles)
+        progress(0, len(tiles))
+    for first in range(0, len(tiles), TILES * threads):
+        some = tiles[first : first + TILES * threads]
+        run_tiles(plan, lists, some, free_claims(some, n_groups), size, threads)
         if progress is not None:
-            progress(done, n_tiles)
+            progress(first + len(some), len(tiles))
     scores, codes = np.empty((n, n_best), np.float32), np.empty((n, n_best), np.int64)
     scores[order], codes[order] = lists.scores[:n], lists.codes[:n]
     sort_lists(scores, codes)
