@@ -49,20 +49,31 @@ class AffinityPlan(NamedTuple):
     depths: NDArray[np.int64]
 
 
+@kernel(parallel=True)
+def _fill_tails(
+    features: NDArray[np.complex64], order: NDArray[np.int64], used: NDArray[np.int64], tails: Float32s
+) -> None:
+    for i in prange(order.size):
+        left, row = 0.0, features[order[i]]
+        for f in range(used.size - 2, -1, -1):
+            tails[f, i] = left
+            power = 0.0
+            for c in range(used[f], used[f + 1]):
+                power += np.float64(row[c].real) ** 2 + np.float64(row[c].imag) ** 2
+            left += power**2
+        for f in range(used.size - 1):
+            tails[f, i] = np.sqrt(tails[f, i] + SLACK * left)
+
+
 def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -> AffinityPlan:
     """Lay out features (n, sum p_k) with ``offsets`` (n_freq + 1,); frequencies without components are left out."""
     order = cluster_order(features)
-    features = features[order]
     used = np.append(offsets[:-1][np.diff(offsets) > 0], offsets[-1])
-    slabs = pack_slabs(features)
-    squares = features.real**2 + features.imag**2
-    power = np.add.reduceat(squares, used[:-1], axis=1, dtype=np.float64).T
-    left = np.cumsum(power[::-1] ** 2, axis=0)[::-1]
-    tails = np.zeros((len(power), len(slabs) * BLOCK), np.float32)
-    tails[:-1, : len(features)] = left[1:]
-    tails[:, : len(features)] += SLACK * left[0]
-    values, depths = pack_lanes(features, used)
-    return AffinityPlan(slabs, used * SLAB, np.sqrt(tails), order, values, depths)
+    slabs = pack_slabs(features, order)
+    tails = np.zeros((len(used) - 1, len(slabs) * BLOCK), np.float32)
+    _fill_tails(features, order, used, tails)
+    values, depths = pack_lanes(features, used, order)
+    return AffinityPlan(slabs, used * SLAB, tails, order, values, depths)
 
 
 @kernel

@@ -33,11 +33,12 @@ Progress = Callable[[int, int], None]
 
 
 @kernel(parallel=True)
-def _fill_slabs(features: NDArray[np.complex64], out: NDArray[np.float32]) -> None:
+def _fill_slabs(features: NDArray[np.complex64], order: NDArray[np.int64], out: NDArray[np.float32]) -> None:
     for b in prange(out.shape[0]):
-        for i in range(64 * b, min(64 * b + 64, features.shape[0])):
+        for i in range(64 * b, min(64 * b + 64, order.size)):
             for c in range(features.shape[1]):
-                out[b, c, 0, i - 64 * b], out[b, c, 1, i - 64 * b] = features[i, c].real, features[i, c].imag
+                value = features[order[i], c]
+                out[b, c, 0, i - 64 * b], out[b, c, 1, i - 64 * b] = value.real, value.imag
 
 
 class Lanes(NamedTuple):
@@ -48,32 +49,44 @@ class Lanes(NamedTuple):
 
 
 @kernel(parallel=True)
-def _fill_lanes(features: NDArray[np.complex64], places: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+def _fill_lanes(
+    features: NDArray[np.complex64], order: NDArray[np.int64], places: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
     for i in prange(out.shape[0]):
         for c in range(features.shape[1]):
-            out[i, places[c]], out[i, places[c] + 16] = features[i, c].real, features[i, c].imag
+            value = features[order[i], c]
+            out[i, places[c]], out[i, places[c] + 16] = value.real, value.imag
 
 
-def pack_slabs(features: NDArray[np.complex64]) -> Float32s:
-    """Features (n, p) as slabs (ceil(n / 64), p * 128) float32; zero where there is no particle."""
-    n, width = features.shape
-    slabs = empty_aligned((-(-n // BLOCK), width, 2, BLOCK))
-    slabs[:] = 0
-    _fill_slabs(features, slabs)
+def pack_slabs(features: NDArray[np.complex64], order: NDArray[np.int64] | None = None) -> Float32s:
+    """Features (n, p), those of ``order`` one after the other, as slabs (ceil(n / 64), p * 128) float32.
+
+    Zero where there is no particle.
+    """
+    order = np.arange(len(features)) if order is None else order
+    slabs = empty_aligned((-(-len(order) // BLOCK), features.shape[1], 2, BLOCK))
+    slabs[len(order) // BLOCK :] = 0
+    _fill_slabs(features, order, slabs)
     return slabs.reshape(len(slabs), -1)
 
 
-def pack_lanes(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -> Lanes:
-    """Features (n, sum p_k), frequency after frequency as ``offsets`` say, as lanes; zero where there is nothing."""
+def pack_lanes(
+    features: NDArray[np.complex64], offsets: NDArray[np.int64], order: NDArray[np.int64] | None = None
+) -> Lanes:
+    """Features (n, sum p_k), frequency after frequency as ``offsets`` say, as lanes; zero where there is nothing.
+
+    Those of ``order`` one after the other.
+    """
+    order = np.arange(len(features)) if order is None else order
     sizes = np.diff(offsets)
     chunks = np.arange(len(sizes)) // LANES
     depths = np.array([sizes[chunks == chunk].max() for chunk in range(int(chunks[-1]) + 1)], np.int64)
     starts = 2 * LANES * np.append(0, np.cumsum(depths))
     depth = np.arange(features.shape[1]) - np.repeat(offsets[:-1], sizes)
     places = np.repeat(starts[chunks] + np.arange(len(sizes)) % LANES, sizes) + 2 * LANES * depth
-    values = empty_aligned((len(features), int(starts[-1])))
+    values = empty_aligned((len(order), int(starts[-1])))
     values[:] = 0
-    _fill_lanes(features, places, values)
+    _fill_lanes(features, order, places, values)
     return Lanes(values, depths)
 
 
@@ -84,7 +97,7 @@ def cluster_order(features: NDArray[np.complex64]) -> NDArray[np.int64]:
     and again along the axis of largest variance, out of the leading principal axes. It only decides what is met first.
     """
     leading = features[:, :ORDER_COLUMNS]
-    sizes = np.where(leading.imag.any(axis=0), np.abs(leading), leading.real)
+    sizes = np.where(leading.imag.any(axis=0), np.sqrt(leading.real**2 + leading.imag**2), leading.real)
     sizes -= sizes.mean(axis=0)
     places = sizes @ np.linalg.eigh(sizes.T @ sizes)[1][:, -ORDER_AXES:]
     order = np.arange(len(features))
