@@ -9,7 +9,7 @@ import numpy as np
 from mfvdm_fast.kernels.pairs import pack_lanes
 from mfvdm_fast.kernels.peaks import align_lanes, heights_of_lanes
 from mfvdm_fast.neighbors import features as module
-from mfvdm_fast.neighbors.features import FEW, HIGHEST, MOST, SHARE, SORTED, best_codes, leading_part
+from mfvdm_fast.neighbors.features import FEW, HIGHEST, MOST, SHARE, best_codes, leading_part
 from mfvdm_fast.neighbors.search import search_neighbors
 from mfvdm_fast.records import SteerableCoefficients
 
@@ -80,14 +80,22 @@ def test_the_list_is_that_of_all_components(rng: np.random.Generator) -> None:
 
 
 def test_best_codes_are_those_of_a_sort(rng: np.random.Generator) -> None:
-    codes = np.array([rng.permutation(40)[:12] for _ in range(SORTED + 3)])
-    scores = rng.integers(0, 5, codes.shape).astype(np.float32)  # many ties
-    found, place = best_codes(codes, scores, 5, 2)
-    for row in range(len(codes)):
-        expected = sorted(zip(-scores[row], codes[row], strict=True))[:5]
-        assert found[row].tolist() == [code for _, code in expected]
-    np.testing.assert_array_equal(np.take_along_axis(codes, place, axis=1), found)
-    np.testing.assert_array_equal(best_codes(codes, scores, 5, 1)[1], place)
+    codes = np.array([rng.permutation(40)[:12] for _ in range(300)])
+    for dtype in (np.float32, np.float64):
+        scores = rng.integers(0, 5, codes.shape).astype(dtype)  # many ties
+        scores[:, 3] = -np.inf  # of what is no candidate
+        for count in (1, 5, 12, 20):
+            found, place = best_codes(codes, scores, count)
+            for row in range(len(codes)):
+                expected = sorted(zip(-scores[row], codes[row], strict=True))[:count]
+                assert found[row].tolist() == [code for _, code in expected]
+            np.testing.assert_array_equal(np.take_along_axis(codes, place, axis=1), found)
+
+
+def test_of_equal_candidates_the_first_places_are_best() -> None:
+    codes, scores = np.full((2, 6), -1), np.full((2, 6), -np.inf, np.float32)
+    codes[1, 4], scores[1, 4] = 7, 1.0
+    assert best_codes(codes, scores, 3)[1].tolist() == [[0, 1, 2], [4, 0, 1]]
 
 
 def test_heights_from_the_grid_are_close_to_those_of_the_alignment(rng: np.random.Generator) -> None:

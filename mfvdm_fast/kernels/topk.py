@@ -72,3 +72,22 @@ def sort_lists(scores: NDArray[np.float32], codes: NDArray[np.int64]) -> None:
             s[0], s[last] = s[last], s[0]
             c[0], c[last] = c[last], c[0]
             _sift(s, c, last)
+
+
+@kernel(parallel=True)
+def best_places(scores: NDArray[np.floating], codes: NDArray[np.int64], best: NDArray[np.int64]) -> None:
+    """Where in each row the ``best.shape[1]`` best candidates stand, best first, ties by smaller code and place."""
+    count = best.shape[1]
+    for row in prange(scores.shape[0]):
+        kept = np.empty(count, scores.dtype)
+        held = 0
+        for place in range(scores.shape[1]):
+            score, code = scores[row, place], codes[row, place]
+            if held == count and (score < kept[-1] or (score == kept[-1] and code >= codes[row, best[row, count - 1]])):
+                continue
+            held = min(held + 1, count)
+            at = held - 1
+            while at and (score > kept[at - 1] or (score == kept[at - 1] and code < codes[row, best[row, at - 1]])):
+                kept[at], best[row, at] = kept[at - 1], best[row, at - 1]
+                at -= 1
+            kept[at], best[row, at] = score, place

@@ -79,8 +79,8 @@ def divide_in_cells(templates: SteerableCoefficients, power: FloatArray, threads
     """
     features, offsets = np.ascontiguousarray(templates.packed, np.complex64), templates.offsets.astype(np.int64)
     n, zero = len(features), int(offsets[1])
-    with use_threads(threads) as count:
-        pivots = np.sort(cluster_order(features)[PER_CELL // 2 :: PER_CELL])
+    with use_threads(threads):
+        pivots = cluster_order(features)[PER_CELL // 2 :: PER_CELL]  # in this order cells side by side are alike
         # -|b - b'|^2 / 2, but for |b|^2, is a score of the form that is searched, with the power of b' beside k = 0.
         weighed = features * power.astype(np.float32)
         twice = np.where(np.arange(features.shape[1]) < zero, 1.0, 2.0)
@@ -91,7 +91,7 @@ def divide_in_cells(templates: SteerableCoefficients, power: FloatArray, threads
         _, codes = match_by_rotation(rows, columns, wider, np.full(n, -1), min(LOOKED_AT, 2 * len(pivots)))
         lanes, k_max = pack_lanes(np.concatenate([rows, columns]), wider), len(offsets) - 2
         _, scores = align_lanes(lanes, k_max, n + codes // 2, codes % 2 == 1)
-        code = best_codes(codes, scores, 1, count)[0][:, 0]
+        code = best_codes(codes, scores, 1)[0][:, 0]
     order = np.argsort(code // 2, kind="stable")
     starts = np.append(0, np.cumsum(np.bincount(code // 2, minlength=len(pivots))))
-    return Cells(pivots, starts, 2 * order + code[order] % 2)
+    return Cells(pivots, starts, 2 * order + (code[order] & 1))

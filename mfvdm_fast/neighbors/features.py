@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from ..checks import check_coefficients, check_whole
 from ..errors import InputError, ParameterError
+from ..kernels.topk import best_places
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
-from ..threads import map_in_order
 
 # Limits of the leading part of the features, see leading_part.
 SHARE, HIGHEST, MOST, FEW, LEAST = 0.95, 16, 128, 32, 0.5
 
-SORTED = 512  # rows of codes in one piece of work
 LARGEST, SMALLEST = 1e7, 1e-7  # squares of sums of squares stay inside float32
 
 
@@ -45,21 +44,14 @@ def check_features(features: SteerableCoefficients) -> tuple[Coefficients, Index
     return packed, offsets
 
 
-def best_codes(
-    codes: IndexArray, scores: NDArray[np.floating], count: int, threads: int
-) -> tuple[IndexArray, IndexArray]:
+def best_codes(codes: IndexArray, scores: NDArray[np.floating], count: int) -> tuple[IndexArray, IndexArray]:
     """The ``count`` codes (n, K) of largest score in each row, and where they stood; ties go to the smaller code.
 
-    >>> best_codes(np.array([[5, 3, 4]]), np.array([[1.0, 2.0, 2.0]]), 2, 1)
+    >>> best_codes(np.array([[5, 3, 4]]), np.array([[1.0, 2.0, 2.0]]), 2)
     (array([[3, 4]]), array([[1, 2]]))
     """
     best = np.empty((len(codes), min(count, codes.shape[1])), np.int64)
-
-    def sort(first: int) -> None:
-        rows = slice(first, first + SORTED)
-        best[rows] = np.lexsort((codes[rows], -scores[rows]), axis=1)[:, :count]
-
-    map_in_order(sort, range(0, len(codes), SORTED), threads)
+    best_places(scores, codes, best)
     return np.take_along_axis(codes, best, axis=1), best
 
 

@@ -87,32 +87,32 @@ def match_neighbors(
     )
     count = check_n_neighbors(n_neighbors, len(columns))
     n_best = min(2 * count + SPARE, 2 * (len(columns) - 1))
-    with use_threads(threads) as n_threads:
+    with use_threads(threads):
         if cells is None:
             _, codes = match_by_rotation(rows, columns, offsets, own, n_best, progress)
         else:
             codes = cells.candidates(rows, columns, offsets, own, n_best, progress)
         # Similar templates side by side, and similar rows after each other: templates are then found in the cache.
-        column_order = cluster_order(columns)
+        column_order = cluster_order(columns) if cells is None else cells.members >> 1
         place = np.argsort(column_order)
         row_order = np.argsort(place[own] if particles is not None else place[codes[:, 0] // 2], kind="stable")
         lanes = pack_lanes(np.concatenate([rows[row_order], columns[column_order]]), offsets)
-        codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place, n_threads)
+        codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place)
     back = np.argsort(row_order)
     return NeighborTable(codes[back] // 2, codes[back] % 2 == 1, angles[back], scores[back])
 
 
 def _best_of(
-    codes: IndexArray, count: int, lanes: Lanes, k_max: int, place: IndexArray, threads: int
+    codes: IndexArray, count: int, lanes: Lanes, k_max: int, place: IndexArray
 ) -> tuple[IndexArray, FloatArray, FloatArray]:
     """The ``count`` best of the candidates of each row by exact score: codes, angles, scores.
 
     Row i stands at i in ``lanes``, template j at ``place[j]``.
     """
-    heights = heights_of_lanes(lanes, k_max, np.where(codes < 0, -1, place[codes // 2]), codes % 2 == 1)
-    codes, _ = best_codes(codes, heights, count + count // SPARE_PART + SPARE, threads)
-    angles, scores = align_lanes(lanes, k_max, place[codes // 2], codes % 2 == 1)
-    codes, order = best_codes(codes, scores, count, threads)
+    heights = heights_of_lanes(lanes, k_max, np.where(codes < 0, -1, place[codes >> 1]), (codes & 1).astype(bool))
+    codes, _ = best_codes(codes, heights, count + count // SPARE_PART + SPARE)
+    angles, scores = align_lanes(lanes, k_max, place[codes >> 1], (codes & 1).astype(bool))
+    codes, order = best_codes(codes, scores, count)
     return codes, np.take_along_axis(angles, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 

@@ -58,7 +58,7 @@ def search_neighbors(
     """
     packed, offsets = check_features(features)
     count, others = check_n_neighbors(n_neighbors, len(packed)), 2 * (len(packed) - 1)
-    with use_threads(threads) as n_threads:
+    with use_threads(threads):
         leading, starts = leading_part(packed, offsets)
         _, codes = nearest_by_rotation(leading, starts, min(2 * count + SPARE, others), progress)
         order = cluster_order(leading)
@@ -66,9 +66,9 @@ def search_neighbors(
         lanes = pack_lanes(packed, offsets, order)  # similar particles side by side: neighbours are found in the cache
         codes, place = codes[order], np.argsort(order)
         heights = heights_of_lanes(lanes, features.k_max, place[codes // 2], codes % 2 == 1)
-        codes, _ = best_codes(codes, heights, min(count + count // SPARE_PART + SPARE, others), n_threads)
+        codes, _ = best_codes(codes, heights, min(count + count // SPARE_PART + SPARE, others))
         angles, scores = align_lanes(lanes, features.k_max, place[codes // 2], codes % 2 == 1)
-        codes, best = best_codes(codes, scores, count, n_threads)
+        codes, best = best_codes(codes, scores, count)
     codes = codes[place]
     angles, scores = (np.take_along_axis(part, best, axis=1)[place] for part in (angles, scores))
     return NeighborTable(codes // 2, codes % 2 == 1, angles, scores)
