@@ -101,7 +101,7 @@ def test_of_equal_candidates_the_first_places_are_best() -> None:
 def test_heights_from_the_grid_are_close_to_those_of_the_alignment(rng: np.random.Generator) -> None:
     features = random_features(rng, 60, MANY)
     indices, mirrored = rng.integers(0, 60, (60, 30)), rng.random((60, 30)) < 0.5
-    lanes = pack_lanes(features.packed, features.offsets)
+    lanes = pack_lanes([(features.packed, None)], features.offsets)
     heights = heights_of_lanes(lanes, features.k_max, indices, mirrored)
     _, exact = align_lanes(lanes, features.k_max, indices, mirrored)
     assert np.abs(heights - exact).max() < 5e-3

@@ -82,7 +82,7 @@ def test_arrays_on_cache_lines(shape: tuple[int, ...]) -> None:
 def test_what_is_read_most_begins_on_a_cache_line(graph: FrequencyGraph, rng: np.random.Generator) -> None:
     block = FilteredBlock(arrange_graph(graph), 1, 40, 1)
     features = rng.normal(size=(70, 9)).astype(np.complex64)
-    slabs, lanes = pack_slabs(features), pack_lanes(features, np.array([0, 4, 9])).values
+    slabs, lanes = pack_slabs(features), pack_lanes([(features, None)], np.array([0, 4, 9])).values
     for array in (block.x, block.sx, *block.free, slabs, lanes):
         assert array.ctypes.data % 64 == 0
         assert 4 * array.shape[-1] % 64 == 0

@@ -72,7 +72,7 @@ def plan_affinity(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     slabs = pack_slabs(features, order)
     tails = np.zeros((len(used) - 1, len(slabs) * BLOCK), np.float32)
     _fill_tails(features, order, used, tails)
-    values, depths = pack_lanes(features, used, order)
+    values, depths = pack_lanes([(features, order)], used)
     return AffinityPlan(slabs, used * SLAB, tails, order, values, depths)
 
 

@@ -63,7 +63,7 @@ def plan_rotation(features: NDArray[np.complex64], offsets: NDArray[np.int64]) -
     frequencies = np.concatenate([frequencies[frequencies % 2 == 0], frequencies[frequencies % 2 == 1]])
     columns = np.concatenate([np.arange(offsets[k], offsets[k + 1]) for k in frequencies])
     starts = SLAB * np.append(0, np.cumsum(sizes[frequencies]))
-    slabs = pack_slabs(features[:, columns], order)
+    slabs = pack_slabs(features, order, columns)
     return RotationPlan(slabs, starts, int((frequencies % 2 == 0).sum()), order, _angle_tables(frequencies))
 
 

@@ -86,7 +86,7 @@ def plan_matching(
     columns = np.concatenate([np.arange(offsets[f], offsets[f + 1]) for f in frequencies])
     starts = SLAB * np.append(0, np.cumsum(sizes[frequencies]))
     classes = 1 + np.cumsum([len(groups[0]), len(groups[1])])
-    rows, lanes = pack_slabs(observed[:, columns]), pack_slabs(templates[:, columns])
+    rows, lanes = (pack_slabs(side, columns=columns) for side in (observed, templates))
     return MatchPlan(rows, lanes, starts, classes, angle_tables(frequencies, len(sizes) - 1), own, len(templates))
 
 

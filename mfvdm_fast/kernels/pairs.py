@@ -9,7 +9,7 @@ the vector registers. For single pairs they stand as :class:`Lanes`, with one la
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -33,11 +33,16 @@ Progress = Callable[[int, int], None]
 
 
 @kernel(parallel=True)
-def _fill_slabs(features: NDArray[np.complex64], order: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+def _fill_slabs(
+    features: NDArray[np.complex64],
+    order: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None:
     for b in prange(out.shape[0]):
         for i in range(64 * b, min(64 * b + 64, order.size)):
-            for c in range(features.shape[1]):
-                value = features[order[i], c]
+            for c in range(columns.size):
+                value = features[order[i], columns[c]]
                 out[b, c, 0, i - 64 * b], out[b, c, 1, i - 64 * b] = value.real, value.imag
 
 
@@ -58,35 +63,43 @@ def _fill_lanes(
             out[i, places[c]], out[i, places[c] + 16] = value.real, value.imag
 
 
-def pack_slabs(features: NDArray[np.complex64], order: NDArray[np.int64] | None = None) -> Float32s:
-    """Features (n, p), those of ``order`` one after the other, as slabs (ceil(n / 64), p * 128) float32.
+def pack_slabs(
+    features: NDArray[np.complex64],
+    order: NDArray[np.int64] | None = None,
+    columns: NDArray[np.int64] | None = None,
+) -> Float32s:
+    """Rows ``order`` and p ``columns`` of features, all when left out, as slabs (ceil(n / 64), p * 128) float32.
 
     Zero where there is no particle.
     """
-    order = np.arange(len(features)) if order is None else order
-    slabs = empty_aligned((-(-len(order) // BLOCK), features.shape[1], 2, BLOCK))
+    order = np.arange(features.shape[0]) if order is None else order
+    columns = np.arange(features.shape[1]) if columns is None else columns
+    slabs = empty_aligned((-(-len(order) // BLOCK), len(columns), 2, BLOCK))
     slabs[len(order) // BLOCK :] = 0
-    _fill_slabs(features, order, slabs)
+    _fill_slabs(features, order, columns, slabs)
     return slabs.reshape(len(slabs), -1)
 
 
 def pack_lanes(
-    features: NDArray[np.complex64], offsets: NDArray[np.int64], order: NDArray[np.int64] | None = None
+    parts: Sequence[tuple[NDArray[np.complex64], NDArray[np.int64] | None]], offsets: NDArray[np.int64]
 ) -> Lanes:
     """Features (n, sum p_k), frequency after frequency as ``offsets`` say, as lanes; zero where there is nothing.
 
-    Those of ``order`` one after the other.
+    Of one part after the other, each with the order of its rows (None: as they are).
     """
-    order = np.arange(len(features)) if order is None else order
+    orders = [np.arange(len(features)) if order is None else order for features, order in parts]
     sizes = np.diff(offsets)
     chunks = np.arange(len(sizes)) // LANES
     depths = np.array([sizes[chunks == chunk].max() for chunk in range(int(chunks[-1]) + 1)], np.int64)
     starts = 2 * LANES * np.append(0, np.cumsum(depths))
-    depth = np.arange(features.shape[1]) - np.repeat(offsets[:-1], sizes)
+    depth = np.arange(int(sizes.sum())) - np.repeat(offsets[:-1], sizes)
     places = np.repeat(starts[chunks] + np.arange(len(sizes)) % LANES, sizes) + 2 * LANES * depth
-    values = empty_aligned((len(order), int(starts[-1])))
+    values = empty_aligned((sum(map(len, orders)), int(starts[-1])))
     values[:] = 0
-    _fill_lanes(features, order, places, values)
+    first = 0
+    for (features, _), order in zip(parts, orders, strict=True):
+        _fill_lanes(features, order, places, values[first : first + len(order)])
+        first += len(order)
     return Lanes(values, depths)
 
 

@@ -60,7 +60,7 @@ def align_pairs(
         len(packed),
     )
     with use_threads(threads):
-        lanes = pack_lanes(packed, offsets)
+        lanes = pack_lanes([(packed, None)], offsets)
         return align_lanes(lanes, len(offsets) - 2, rows, flags)
 
 

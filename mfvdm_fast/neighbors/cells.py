@@ -89,7 +89,7 @@ def divide_in_cells(templates: SteerableCoefficients, power: FloatArray, threads
         columns = np.insert(features[pivots], zero, squares[pivots], axis=1)
         wider = np.append(0, offsets[1:] + 1)
         _, codes = match_by_rotation(rows, columns, wider, np.full(n, -1), min(LOOKED_AT, 2 * len(pivots)))
-        lanes, k_max = pack_lanes(np.concatenate([rows, columns]), wider), len(offsets) - 2
+        lanes, k_max = pack_lanes([(rows, None), (columns, None)], wider), len(offsets) - 2
         _, scores = align_lanes(lanes, k_max, n + codes // 2, codes % 2 == 1)
         code = best_codes(codes, scores, 1)[0][:, 0]
     order = np.argsort(code // 2, kind="stable")

@@ -96,7 +96,7 @@ def match_neighbors(
         column_order = cluster_order(columns) if cells is None else cells.members >> 1
         place = np.argsort(column_order)
         row_order = np.argsort(place[own] if particles is not None else place[codes[:, 0] // 2], kind="stable")
-        lanes = pack_lanes(np.concatenate([rows[row_order], columns[column_order]]), offsets)
+        lanes = pack_lanes([(rows, row_order), (columns, column_order)], offsets)
         codes, angles, scores = _best_of(codes[row_order], count, lanes, observed.k_max, len(rows) + place)
     back = np.argsort(row_order)
     return NeighborTable(codes[back] // 2, codes[back] % 2 == 1, angles[back], scores[back])

@@ -63,7 +63,8 @@ def search_neighbors(
         _, codes = nearest_by_rotation(leading, starts, min(2 * count + SPARE, others), progress)
         order = cluster_order(leading)
         del leading
-        lanes = pack_lanes(packed, offsets, order)  # similar particles side by side: neighbours are found in the cache
+        # Similar particles side by side: neighbours are then found in the cache.
+        lanes = pack_lanes([(packed, order)], offsets)
         codes, place = codes[order], np.argsort(order)
         heights = heights_of_lanes(lanes, features.k_max, place[codes // 2], codes % 2 == 1)
         codes, _ = best_codes(codes, heights, min(count + count // SPARE_PART + SPARE, others))

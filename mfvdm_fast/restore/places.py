@@ -82,7 +82,7 @@ def _slopes(
     sums = []
     with use_threads(threads):
         for part in templates:
-            lanes = pack_lanes(np.concatenate([matched, part]), coefs.offsets)
+            lanes = pack_lanes([(matched, None), (part, None)], coefs.offsets)
             rows = table.indices + len(matched)
             sums.append(values_of_lanes(lanes, coefs.k_max, rows, table.mirrored, table.angles))
     return np.stack(sums, axis=-1)
