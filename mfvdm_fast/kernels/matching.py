@@ -223,7 +223,7 @@ def match_by_rotation(
     lists = empty_lists(len(observed), n_best)
     n_pieces = -(-len(observed) // ROWS)
     threads = get_num_threads()
-    share = max(16 * threads, -(-n_pieces // REPORTS))
+    share = max(64 * threads, -(-n_pieces // REPORTS))
     for first in range(0, n_pieces, share):
         if progress is not None:
             progress(first, n_pieces)
