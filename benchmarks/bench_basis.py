@@ -52,8 +52,9 @@ def polar_work(plan: PolarPlan) -> Work:
     return Work("2.5 N log2 N for each real and 5 N log2 N for each complex FFT, 4 x 36 for each point", IMAGES * flops)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("box_size", BOXES)
-def test_polar(record: Recorder, box_size: int) -> None:
+def test_polar(record: Recorder, box_size: int, threads: int) -> None:
     plan, images = PolarPlan(box_size, *polar_points(box_size)), noise(box_size)
 
     def check(found: np.ndarray) -> None:
@@ -62,7 +63,8 @@ def test_polar(record: Recorder, box_size: int) -> None:
         assert np.linalg.norm(found[:1, ::16] - expected) < 1e-4 * np.linalg.norm(expected)
 
     work = polar_work(plan)
-    record("polar resampling", size_of(box_size), lambda: plan.transform(images), check=check, work=work)
+    record("polar resampling", size_of(box_size), lambda: plan.transform(images, threads), threads=threads, check=check,
+           work=work)  # fmt: skip
 
 
 @pytest.mark.parametrize("box_size", BOXES)

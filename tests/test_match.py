@@ -241,10 +241,10 @@ def test_numbers_of_neighbors_and_threads_are_checked(rng: np.random.Generator) 
 
 
 def test_progress_and_its_errors_pass_through(rng: np.random.Generator) -> None:
-    observed, templates, own = sides(rng, 600, 600)
+    observed, templates, own = sides(rng, 1600, 1600)
     heard: list[tuple[int, int]] = []
     match_neighbors(observed, templates, own, 5, threads=1, progress=lambda done, total: heard.append((done, total)))
-    assert heard == [(0, 38), (16, 38), (32, 38), (38, 38)]
+    assert heard == [(0, 100), (64, 100), (100, 100)]
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -73,6 +73,21 @@ def test_same_bits_for_any_batch_and_input_layout(rng: np.random.Generator) -> N
     assert plan.transform(images[:0]).shape == (0, 9, 12)
 
 
+@pytest.mark.parametrize("n", [0, 1, 32, 33, 70])
+def test_threads_change_no_bit(rng: np.random.Generator, n: int) -> None:
+    plan = PolarPlan(17, radii_to(0.5, 7), 16)
+    images = rng.standard_normal((n, 17, 17)).astype(np.float32)
+    expected = plan.transform(images)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(plan.transform(images, threads), expected)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_numbers_of_threads_that_cannot_be(threads: object) -> None:
+    with pytest.raises(ValueError, match=f"threads must be a whole number of at least 1, got {threads!r}"):
+        PolarPlan(9, np.array([0.1]), 8).transform(np.ones((1, 9, 9), np.float32), threads)  # type: ignore[arg-type]
+
+
 def test_one_plan_in_two_threads(rng: np.random.Generator) -> None:
     plan = PolarPlan(33, radii_to(0.5, 16), 64)
     stacks = [rng.standard_normal((24, 33, 33)).astype(np.float32) for _ in range(4)]

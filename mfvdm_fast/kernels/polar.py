@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ._jit import kernel
 
 LANES = 8  # images interleaved: 8 complex64 are one cache line
 WIDTH = 6  # kernel width in grid points
+_PIECE = 4 * LANES  # images that a thread takes at once
 _OVERSAMPLING = 1.6  # with this width: relative error 3e-5; 2.0 would give 1e-5 and cost half as much again in FFTs
 
 
@@ -87,15 +89,29 @@ class PolarPlan:
         weights = np.where(inside > 0, i0(self._beta * np.sqrt(np.maximum(0, inside))) / i0(self._beta), 0)
         return first, weights.astype(np.float32)  # 0 at the very edge, for the same reason
 
-    def transform(self, images: NDArray[np.float32]) -> NDArray[np.complex64]:
-        """(b, L, L) float32 -> (b, n_r, n_theta / 2) complex64, relative error below 1e-4. Uses one thread.
+    def transform(self, images: NDArray[np.float32], threads: int = 1) -> NDArray[np.complex64]:
+        """(b, L, L) float32 -> (b, n_r, n_theta / 2) complex64, relative error below 1e-4; the same for any threads.
 
-        Raises ValueError for images of another box, or that are no real numbers; NaN stays in its image.
+        Raises ValueError for images of another box, or that are no real numbers, and for threads below 1; NaN stays in
+        its image.
         """
         images = self._check_images(images)
+        if not _is_whole(threads) or threads < 1:
+            raise ValueError(f"threads must be a whole number of at least 1, got {threads!r}")
         out = np.empty((len(images), self.n_points), dtype=np.complex64)
-        for rows, samples in self.batches(images):
-            out[rows] = samples.T[: rows.stop - rows.start]
+
+        def fill(first: int) -> None:
+            piece = out[first : first + _PIECE]
+            for rows, samples in self.batches(images[first : first + _PIECE]):
+                piece[rows] = samples.T[: rows.stop - rows.start]
+
+        starts = range(0, len(images), _PIECE)
+        if threads == 1 or len(starts) < 2:
+            for first in starts:
+                fill(first)
+        else:
+            with ThreadPoolExecutor(min(threads, len(starts))) as pool:
+                list(pool.map(fill, starts))  # errors are raised here
         return out.reshape(len(images), len(self.radii), self.n_theta // 2)
 
     def _check_images(self, images: ArrayLike) -> NDArray[np.float32]:
