@@ -236,6 +236,44 @@ def test_sigterm_stops_a_run_as_ctrl_c_does(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_does_not_stop_the_tidying_up(
+    number: signal.Signals, cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidy = shutil.rmtree
+
+    def interrupted(path: Path, **options: Any) -> None:
+        os.kill(os.getpid(), number)
+        tidy(path, **options)
+
+    monkeypatch.setattr(DenoiseResult, "images", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    done = cli.denoise(simulated / "particles.star", "-o", tmp_path / "out")
+    monkeypatch.undo()
+    assert done.code == 130
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+
+
+def test_a_later_interrupt_counts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mfvdm_fast.cli.console._SAME_WISH", 0.0)
+    with console():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_that_is_deaf_to_ctrl_c_stays_deaf() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with console():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_input_that_vanishes_once_read_costs_its_checksum_alone(
     threads: int, cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
