@@ -24,7 +24,14 @@ from methods import METHODS, PEERS, Job, Outcome, missing
 
 from mfvdm_fast import ParticleStack
 from mfvdm_fast.cli.evaluate import area_under_roc
-from mfvdm_fast.metrics import centre_images, evaluate_constant, evaluate_images, evaluate_neighbors, summarize_images
+from mfvdm_fast.metrics import (
+    ImageScores,
+    centre_images,
+    evaluate_constant,
+    evaluate_images,
+    evaluate_neighbors,
+    summarize_images,
+)
 from mfvdm_fast.records import Images, IndexArray, NeighborTable
 from mfvdm_fast.simulate import SimulatedStack
 from mfvdm_fast.threads import resolve_threads
@@ -73,10 +80,14 @@ def run_cell(name: str, seed: int, methods: list[str], args: argparse.Namespace,
 
 def score(outcome: Outcome, truth: SimulatedStack, rows: IndexArray, data_range: float, views: bool) -> dict[str, Any]:
     """Everything that the tables need of one run; images over the range of the clean stack, without any fit."""
-    restored = (outcome.read(block) for block in _blocks(rows))
-    clean = _clean(truth, rows, outcome.shifts_px)
-    found: dict[str, Any] = asdict(evaluate_images(clean, restored, data_range))
-    if truth.shifts_px.any():
+
+    def compare(shifts_px: np.ndarray | None) -> ImageScores:
+        restored = (outcome.read(block) for block in _blocks(rows))
+        return evaluate_images(_clean(truth, rows, shifts_px), restored, data_range)
+
+    found: dict[str, Any] = asdict(compare(outcome.shifts_px))
+    if truth.shifts_px[rows].any():
+        found["psnr_at_centre_db"] = compare(truth.shifts_px).psnr_db
         left = truth.shifts_px - (0 if outcome.shifts_px is None else outcome.shifts_px)
         found["shift_left_px"] = float(np.sqrt(np.square(left[~truth.junk]).mean()))
     found |= {"cpu_s": outcome.cpu_s, "seconds": outcome.seconds}

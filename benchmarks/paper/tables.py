@@ -116,10 +116,11 @@ def _near(found: list[dict[str, Any]], table: str, name: str) -> str:
 
 
 def _shift_lines(runs: Runs, cells: list[str]) -> list[str]:
-    """What is left of shifts; images are compared where each method left the particle."""
+    """What is left of shifts: the table compares particles where each method left them."""
     return [
         f"- {CELLS[cell].title}, {TITLES[method]}, n = {n}: {spread((r['shift_left_px'] for r in found), 2)} px of the "
-        "shifts are left (rms)"
+        "shifts are left (rms); PSNR against clean images at the true centre "
+        f"{spread((r.get('psnr_at_centre_db') for r in found), 2)} dB"
         for (cell, n, method), found in runs.items()
         if cell in cells and "shift_left_px" in found[0] and CELLS[cell].changes.get("shift_std_px")
     ]
