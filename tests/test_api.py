@@ -181,7 +181,7 @@ def test_switches_may_be_those_of_numpy(stack: ParticleStack) -> None:
     assert all(type(getattr(params, name)) is bool for name in ("ctf", "refine", "centre", "whiten"))
     flipped = ParticleStack.from_array(stack.read(np.arange(N)), 5.0, stack.ctf, phase_flipped=np.True_)  # type: ignore[arg-type]
     assert flipped.phase_flipped is True
-    with pytest.raises(InputError, match="no suffix"):  # and not for the switches
+    with pytest.raises(InputError, match="a name without any"):  # and not for the switches
         open_stack("a", invert=np.False_, ctf=np.True_, phase_flipped=np.False_)  # type: ignore[arg-type]
 
 
