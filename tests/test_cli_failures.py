@@ -21,7 +21,7 @@ import mfvdm_fast
 from mfvdm_fast import (
     DenoiseResult,
 )
-from mfvdm_fast.cli import info
+from mfvdm_fast.cli import denoise, info
 from mfvdm_fast.cli.arguments import parse_memory
 from mfvdm_fast.cli.console import console
 from mfvdm_fast.cli.main import main
@@ -97,6 +97,7 @@ def test_version(cli: Cli) -> None:
         (["polish"], "argument COMMAND: invalid choice: 'polish'"),
         (["denoise", "a.star"], "the following arguments are required: -o/--output; see mfvdm-fast denoise --help"),
         (["denoise", "a.star", "-o", "x", "--neigh", "4"], "--neigh 4; see mfvdm-fast denoise --help"),
+        (["denoise", "a.star", "-o", ""], "argument -o/--output: the name is empty; give that of a folder"),
         (["denoise", "a.star", "-o", "x", "--neighbors", "many"], "argument --neighbors: invalid int value: 'many'"),
         (
             ["denoise", "a.star", "-o", "x", "--neighbors", "0"],
@@ -274,28 +275,59 @@ def test_a_process_that_is_deaf_to_ctrl_c_stays_deaf() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_input_that_vanishes_once_read_costs_its_checksum_alone(
-    threads: int, cli: Cli, simulated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def cut(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(2000)
+
+
+def rewrite(path: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+
+
+GONE = "cannot be read (No such file or directory); was it removed?"
+CHANGED = "was changed after the run began; unless all of it had been read by then, run again"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "text", "threads"),
+    [
+        ("particles.mrcs", lambda path: path.unlink(missing_ok=True), GONE, 1),
+        ("particles.mrcs", lambda path: path.unlink(missing_ok=True), GONE, 2),
+        ("particles.star", lambda path: path.unlink(missing_ok=True), GONE, 1),
+        ("particles.mrcs", cut, CHANGED, 1),
+        ("particles.star", rewrite, CHANGED, 2),
+    ],
+)
+def test_input_that_changes_once_read_costs_its_checksum_alone(
+    name: str,
+    change: Any,
+    text: str,
+    threads: int,
+    cli: Cli,
+    simulated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = shutil.copytree(simulated, tmp_path / "in")
-    usual = DenoiseResult.images
+    usual = denoise.denoise
 
-    def images(self: DenoiseResult, *rows: Any) -> Any:
-        (given / "particles.mrcs").unlink(missing_ok=True)
-        return usual(self, *rows)
+    def then_change(*args: Any, **options: Any) -> DenoiseResult:
+        result = usual(*args, **options)
+        change(given / name)
+        return result
 
-    monkeypatch.setattr(DenoiseResult, "images", images)
+    monkeypatch.setattr(denoise, "denoise", then_change)
     done = cli.denoise(given / "particles.star", "-o", tmp_path / "out", "--threads", str(threads))
     assert (done.code, done.errors) == (0, [])
     (line,) = [text for text in done.warnings if "checksum" in text]
-    assert "particles.mrcs: cannot be read (No such file or directory); was it removed?" in line
-    assert "the results are complete, but the manifest has no checksum" in line
+    assert f"{name}: {text} The results are complete, but the manifest has no checksum" in line
     found = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert found["input"]["sha256"] is None
     assert any("checksum" in text for text in found["warnings"])
-    for name in ("contact_sheet.png", "denoised.mrcs", "denoised.star", "observed.star"):
-        assert (tmp_path / "out" / name).stat().st_size > 1000
+    for output in ("contact_sheet.png", "denoised.mrcs", "denoised.star", "observed.star"):
+        assert (tmp_path / "out" / output).stat().st_size > 1000
 
 
 def test_ctrl_c_in_a_real_process(simulated: Path, tmp_path: Path) -> None:

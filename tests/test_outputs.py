@@ -7,10 +7,13 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -128,6 +131,12 @@ def test_folders_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file: is a file, an output folder is needed"):
         OutputFolder(tmp_path / "file").__enter__()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="link: is a link that leads nowhere, an output folder is needed"):
+        OutputFolder(tmp_path / "link").__enter__()
+    (tmp_path / "link").unlink()
+    with pytest.raises(OutputError, match=r"aaa: cannot be written \(File name too long\)"):
+        OutputFolder(tmp_path / ("a" * 300)).__enter__()
     with pytest.raises(OutputError, match=r"file/below: cannot be written \(Not a directory\); check the permissions"):
         OutputFolder(tmp_path / "file" / "below").__enter__()
 
@@ -176,6 +185,41 @@ def test_only_declared_names_are_written(tmp_path: Path) -> None:
     assert list(OUTPUT_FILES) == ["denoised.mrcs", "denoised.star", "neighbors.npz", "manifest.json", "timings.json"]
 
 
+def test_interrupts_wait_for_the_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "a", "old")
+    replace = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        replace(source, target)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    run(tmp_path / "a", "new", overwrite=True)
+    assert files(tmp_path / "a") == {"denoised.star": "new", "manifest.json": "new"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("place", ["os.mkdir", "tempfile.mkdtemp", "fcntl.flock"])
+def test_interrupts_while_the_folder_is_made_leave_nothing(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name = place.split(".")
+    usual = getattr(sys.modules[module], name)
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        found = usual(*args, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(sys.modules[module], name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        OutputFolder(tmp_path / "a" / "b").__enter__()
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    run(tmp_path / "a", "one")
+
+
 def test_one_run_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "a") as out:
         out.path("denoised.star").write_text("first")
@@ -203,7 +247,7 @@ def test_what_is_no_disk_has_no_space_to_speak_of() -> None:
 
 def test_what_a_killed_run_left_is_named(tmp_path: Path) -> None:
     (tmp_path / ".mfvdm-partial-old").mkdir()
-    with pytest.warns(MfvdmWarning, match=r"\.mfvdm-partial-old: left by a killed run"):
+    with pytest.warns(MfvdmWarning, match=r": holds what killed runs left \(\.mfvdm-partial-\*, hidden\); remove it"):
         run(tmp_path, "one")
     assert (tmp_path / ".mfvdm-partial-old").exists()
 

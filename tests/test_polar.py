@@ -84,7 +84,9 @@ def test_threads_change_no_bit(rng: np.random.Generator, n: int) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True])
 def test_numbers_of_threads_that_cannot_be(threads: object) -> None:
-    with pytest.raises(ValueError, match=f"threads must be a whole number of at least 1, got {threads!r}"):
+    with pytest.raises(
+        ValueError, match=f"threads must be a whole number of at least 1, got {threads!r}; leave it out"
+    ):
         PolarPlan(9, np.array([0.1]), 8).transform(np.ones((1, 9, 9), np.float32), threads)  # type: ignore[arg-type]
 
 

@@ -16,11 +16,17 @@ _CHUNK_BYTES = 32 * 2**20
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
+def _folder(text: str) -> Path:
+    if not text:  # a variable of the shell that was never set
+        raise argparse.ArgumentTypeError("the name is empty; give that of a folder ('.' is this one)")
+    return Path(text)
+
+
 def add_output(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """``-o DIR`` and ``--overwrite``."""
     text = "output folder" + (f" (default: {default})" if default else "")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, default=default, required=default is None, help=text
+        "-o", "--output", metavar="DIR", type=_folder, default=default, required=default is None, help=text
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the outputs of an earlier run")
 

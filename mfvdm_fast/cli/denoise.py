@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 import warnings
 from contextlib import nullcontext, suppress
@@ -149,7 +150,7 @@ def refuse_overwriting_input(stack: ParticleStack, output: str | Path) -> None:
     """Raise OutputError when an output would take the place of a file that is read, whatever --overwrite says."""
     for name in FILES:
         target = Path(output, name)
-        if target.exists() and any(target.samefile(source) for source in stack.paths):
+        if os.path.exists(target) and any(target.samefile(source) for source in stack.paths):
             raise OutputError(f"{target}: this is an input of the run and would be overwritten; give another -o folder")
 
 
@@ -196,10 +197,10 @@ def _try_digest(stack: ParticleStack, stop: threading.Event) -> None:
 
 
 def _digest(stack: ParticleStack) -> str | None:
-    """That of the input; None, with a warning, where it cannot be read any more: what was made of it is not lost."""
+    """That of the input; None, with a warning, where it is not there any more: what was made of it is not lost."""
     try:
         return stack.digest()
     except InputError as error:
-        text = f"{error} All was read before that and the results are complete, but the manifest has no checksum"
+        text = f"{error} The results are complete, but the manifest has no checksum of the input"
         warnings.warn(text, MfvdmWarning, stacklevel=2)
         return None

@@ -145,6 +145,15 @@ def update_from_file(
                 first += len(piece)
 
 
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, its size, and when it was last written to; None for what is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +27,24 @@ OUTPUT_FILES = {
 }
 _LAST = "manifest.json"
 _PREFIX = ".mfvdm-partial-"
+
+
+@contextlib.contextmanager
+def _hold_interrupts() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM do nothing inside, for moments that must not be cut in two; yields those that came."""
+    held = list[int]()
+    if threading.current_thread() is not threading.main_thread():  # only there are signals handled
+        yield held
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in before.items() if callable(handler)}  # what is deaf stays so
+    for number in ours:
+        signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield held
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 class OutputFolder:
@@ -73,23 +93,27 @@ class OutputFolder:
         return self._partial / name
 
     def __enter__(self) -> OutputFolder:
-        self._refuse_existing()
-        if self._bytes_needed is not None:
-            check_free_space(self.folder, self._bytes_needed)
-        try:
-            self._make_folder()
-            self._lock_folder()
-            self._partial = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self.folder))
-        except OutputError:
+        with _hold_interrupts() as held:
+            try:
+                self._refuse_existing()
+                if self._bytes_needed is not None:
+                    check_free_space(self.folder, self._bytes_needed)
+                self._make_folder()
+                self._lock_folder()
+                self._partial = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self.folder))
+            except OutputError:
+                self._clean()
+                raise
+            except OSError as error:
+                self._clean()
+                raise disk_error(self.folder, error, self._bytes_needed) from error
+        if held:
             self._clean()
-            raise
-        except OSError as error:
-            self._clean()
-            raise disk_error(self.folder, error, self._bytes_needed) from error
-        left = [path for path in self.folder.glob(f"{_PREFIX}*") if path != self._partial]
-        if left:
+            raise KeyboardInterrupt
+        if any(path != self._partial for path in self.folder.glob(f"{_PREFIX}*")):
             warnings.warn(
-                f"{left[0]}: left by a killed run; remove it, unless a run on another machine writes here",
+                f"{self.folder}: holds what killed runs left ({_PREFIX}*, hidden); remove it, unless a run on another "
+                "machine writes here",
                 MfvdmWarning,
                 stacklevel=2,
             )
@@ -101,7 +125,8 @@ class OutputFolder:
         done, partial = False, self._partial
         try:
             if error is None:
-                self._commit()
+                with _hold_interrupts():  # what comes now comes too late: all is there
+                    self._commit()
                 done = True
         except OSError as failure:
             if self._is_ours(failure):
@@ -123,8 +148,9 @@ class OutputFolder:
         return Path(os.fsdecode(error.filename)).is_relative_to(self.folder)
 
     def _refuse_existing(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"{self.folder}: is a file, an output folder is needed; choose another name")
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            what = "a file" if os.path.exists(self.folder) else "a link that leads nowhere"
+            raise OutputError(f"{self.folder}: is {what}, an output folder is needed; choose another name")
         found = next((name for name in self.names if (self.folder / name).exists()), None)
         if found is not None and not self._overwrite:
             raise OutputError(

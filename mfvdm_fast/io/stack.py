@@ -17,7 +17,7 @@ from ..errors import InputError, MfvdmWarning, ParameterError
 from ..records import CtfParameters, FloatArray, Images, IndexArray, OriginColumns
 from .ctf_columns import read_ctf, read_phase_flipped
 from .image_names import folder_of_names, refuse_duplicates, resolve_image_names
-from .image_source import ArraySource, FileSource, ImageSource, update_from_file
+from .image_source import ArraySource, FileSource, ImageSource, file_stamp, update_from_file
 from .mrc import read_header
 from .particle_table import find_particles, origin_columns, read_box_size, read_pixel_size, read_shifts
 from .stack_checks import check_headers, check_origins, refuse_bad_pixels
@@ -72,6 +72,7 @@ class ParticleStack:
         self.phase_flipped = phase_flipped
         self.known_shifts_px = known_shifts_px
         self.star = star
+        self._opened = self._stamps()
 
     @classmethod
     def from_array(
@@ -147,8 +148,9 @@ class ParticleStack:
     def digest(self, stop: threading.Event | None = None) -> str:
         """SHA-256, in hex, over the STAR file (if any), and of each image file the header and the images of the stack.
 
-        The images in the order in which they lie in the file; of an array its shape, dtype and pixels. Empty when
-        ``stop`` was set before the end. Raises InputError when a file cannot be read any more.
+        Files in the order in which the STAR file first names them, images in that in which they lie in the file; of an
+        array its shape, dtype and pixels. Empty when ``stop`` was set before the end. Raises InputError when a file
+        cannot be read any more, or was changed since the stack was opened.
         """
         if self._digest is None:
             stop = stop or threading.Event()
@@ -158,8 +160,17 @@ class ParticleStack:
             self._source.update(digest, stop)
             if stop.is_set():
                 return ""
+            for path, stamp in self._stamps().items():
+                if stamp != self._opened[path]:
+                    raise InputError(
+                        f"{path}: was changed after the run began; unless all of it had been read by then, run again"
+                    )
             self._digest = digest.hexdigest()
         return self._digest
+
+    def _stamps(self) -> dict[Path, tuple[int, int, int] | None]:
+        """What tells whether a file is still the same."""
+        return {path: file_stamp(path) for path in self.paths}
 
     def _load(self, rows: IndexArray) -> Images:
         images = np.empty((len(rows), self.box_size, self.box_size), np.float32)

@@ -97,7 +97,7 @@ class PolarPlan:
         """
         images = self._check_images(images)
         if not _is_whole(threads) or threads < 1:
-            raise ValueError(f"threads must be a whole number of at least 1, got {threads!r}")
+            raise ValueError(f"threads must be a whole number of at least 1, got {threads!r}; leave it out to use one")
         out = np.empty((len(images), self.n_points), dtype=np.complex64)
 
         def fill(first: int) -> None:
