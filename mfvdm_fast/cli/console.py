@@ -8,26 +8,22 @@ import logging
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ..errors import MfvdmWarning
 
-_SAME_WISH = 3.0  # s from one interrupt to the next that counts
-
 
 @contextlib.contextmanager
 def console(verbose: bool = False) -> Iterator[list[str]]:
-    """Log lines and warnings go to standard error, one line each; SIGTERM stops a run as Ctrl-C does, and
-    either of them once.
+    """Log lines and warnings go to standard error, one line each; SIGTERM stops a run as Ctrl-C does.
 
     Yields the list of the warnings shown so far; each text is shown once.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Greek letters is no reason to fail
-    with _log_lines(verbose), _warning_lines() as shown, _interrupt_once():
+    with _log_lines(verbose), _warning_lines() as shown, _terminate_as_interrupt():
         yield shown
 
 
@@ -68,25 +64,16 @@ def _warning_lines() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _interrupt_once() -> Iterator[None]:
-    """SIGINT and SIGTERM stop the run; what follows soon after is the same wish, and must not stop the tidying up."""
+def _terminate_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
 
-    last = -_SAME_WISH
-
     def stop(number: int, frame: object) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SAME_WISH:
-            last = time.monotonic()
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # what a shell starts in its background is deaf
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -122,11 +122,15 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with _hold_interrupts():  # with an error or without, what comes now comes too late
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Commit, or tidy up after ``error``, and raise what is to be said of it in our words."""
         done, partial = False, self._partial
         try:
             if error is None:
-                with _hold_interrupts():  # what comes now comes too late: all is there
-                    self._commit()
+                self._commit()
                 done = True
         except OSError as failure:
             if self._is_ours(failure):
