@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +69,11 @@ def published(simulated: Path) -> Path:
     folder = simulated.parent / "published"
     assert main(["denoise", str(simulated / "particles.star"), "-o", str(folder), *FAST, "--preset", "paper"]) == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def hear_interrupts() -> Iterator[None]:
+    """A shell starts what runs in its background deaf to SIGINT, and tests of interrupts need ears."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
