@@ -22,6 +22,7 @@ PCA_ROWS = 2048  # coefficients in work at once
 EDGE_TRUST = 16  # bytes per entry of the neighbour table, where there is junk
 CTF_CLASSES = 50  # particles that share a CTF; what is held for each is little
 PARTS = 4  # of the particles; for each there are templates
+PIECES = 50  # of all particles, that matrices of sums are made for besides: one for each, and those that are added up
 MATCHED_WITH = 20_000  # templates at most that a particle is compared with
 # Particles, and particles per neighbour, from which on templates are divided in cells, up to MATCHED_WITH; and
 # how many of them a particle is compared with, for each of 2 K + SPARE.
@@ -203,15 +204,15 @@ def _stage_bytes(job: _Job) -> dict[str, float]:
     if params.n_matchings or params.centre:
         m, last = KEPT * params.n_template_eigenvectors, min(params.n_template_frequencies, job.k_max)
         matched = job.n_coefs * (1 - (1 - min(1.0, (last + 1) / (job.k_max + 1))) ** 2)
-        grams = 8 * (PARTS + 3) * CTF_CLASSES * m**2
-        stages["templates"] = base + graph + solver(m) + 8 * n * m + grams + 8 * PARTS * n * matched
+        sums = 4 * PARTS * (CTF_CLASSES + PIECES) * m**2
+        stages["templates"] = base + graph + solver(m) + sums + 8 * PARTS * n * matched
         candidates = CANDIDATE * _candidates(job) / PARTS if _in_cells(job) else 0
         stages["match"] = base + n * (8 * PARTS * matched + 48 * KEPT_FEATURES * matched + candidates)
     m = KEPT * params.n_restoration_eigenvectors
     graph += EDGE_TRUST * n * job.n_neighbors
     compared = 32 * (min(params.n_template_frequencies, job.k_max) + 1)  # with means, at each frequency
     matches = n * (20 * job.n_neighbors + compared) if params.n_matchings else 0
-    stages["restore"] = base + graph + solver(m) + 16 * n * m + 8 * CTF_CLASSES * m**2 + matches
+    stages["restore"] = base + graph + solver(m) + 8 * n * m + 4 * (CTF_CLASSES + PIECES) * m**2 + matches
     if params.centre:
         stages["centre"] = MOVED_REFERENCES + CENTRING_MEMORY * max(stages["templates"], stages["match"])
     return stages

@@ -14,26 +14,11 @@ from mfvdm_fast.graph.eigenbasis import SolverOptions, solve_eigenbasis
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.records import Eigenbasis, FrequencyGraph, NeighborTable, SteerableCoefficients
 from mfvdm_fast.restore import graph_map
-from mfvdm_fast.restore.amplitudes import (
-    BAND,
-    GraphFit,
-    band_means,
-    falling_prior,
-    fit_amplitudes,
-    posterior_blocks,
-    solve_amplitudes,
-)
-from mfvdm_fast.restore.graph_map import class_grams, restore_graph_map, scaled_eigenbasis
-from mfvdm_fast.restore.wiener import (
-    Observation,
-    describe_observation,
-    estimate_covariance,
-    match,
-    restore_wiener,
-    sum_products,
-)
+from mfvdm_fast.restore.amplitudes import GraphFit
+from mfvdm_fast.restore.graph_map import restore_graph_map
+from mfvdm_fast.restore.scaled_eigenbasis import ScaledEigenbasis
+from mfvdm_fast.restore.wiener import Observation, describe_observation, restore_wiener
 
-from .reference import graph_map as reference
 from .reference.eigenbasis import sphere_table
 from .steerable import turned
 
@@ -67,7 +52,7 @@ def smooth(
     for k in range(3):
         basis = solver(graph, 10)(k)
         z = rng.normal(size=(basis.n_eigenvectors, OFFSETS[k + 1] - OFFSETS[k]))
-        x = scaled_eigenbasis(basis, graph.degrees) @ z
+        x = ScaledEigenbasis(basis, graph.degrees).rows(0, N) @ z
         clean[:, OFFSETS[k] : OFFSETS[k + 1]] = x + 4 if k == 0 else x[:N] + 1j * x[N:]
     transfer, group = rng.uniform(0.4, 1, (3, OFFSETS[-1])) * [[1], [-1], [1]], rng.integers(0, 3, N)
     power = noise * rng.uniform(0.5, 2, OFFSETS[-1])
@@ -80,78 +65,6 @@ def smooth(
         observed,
         describe_observation(observed, power, transfer, group),
     )
-
-
-@pytest.mark.parametrize("k", [0, 2])
-def test_the_fit_is_the_dense_regression(k: int, graph: FrequencyGraph, rng: np.random.Generator) -> None:
-    _, y, seen = smooth(graph, rng)
-    basis = solver(graph)(k)
-    columns = slice(OFFSETS[k], OFFSETS[k + 1])
-    part, copies = seen.columns(columns.start, columns.stop), 2 if k else 1
-    phi = scaled_eigenbasis(basis, graph.degrees)
-    dense = reference.design(basis.vectors, graph.degrees, real=k == 0)
-    np.testing.assert_allclose(phi, dense, atol=1e-5)
-    matched = match(y[k], part, np.zeros(columns.stop - columns.start), real=k == 0)
-    grams, trust = class_grams(phi, part), rng.uniform(size=N)
-    for g in range(3):
-        rows = np.tile(part.group == g, copies)
-        np.testing.assert_allclose(grams[g], dense[rows].T @ dense[rows], atol=1e-3)
-        trusted = class_grams(phi, replace(part, trust=trust))[g]
-        np.testing.assert_allclose(trusted, (np.tile(trust, copies) * dense.T)[:, rows] @ dense[rows], atol=1e-3)
-    products = sum_products(phi, matched, trust=trust)
-    np.testing.assert_allclose(products, (np.tile(trust, copies) * dense.T) @ matched, rtol=1e-4, atol=1e-2)
-    fit = fit_amplitudes(sum_products(phi, matched), grams, part.precision, copies, estimate_covariance(matched, part))
-    data = np.concatenate([y[k].real, y[k].imag])[: copies * N].astype(float)
-    h = np.tile(part.transfer[part.group], (copies, 1))
-    prior = reference.prior_matrix(fit.prior / copies, fit.correlation)
-    z = reference.posterior_mean(data, h, part.noise_power / copies, dense, prior)
-    np.testing.assert_allclose(fit.amplitude, z, atol=5e-3)
-    expected = reference.log_evidence(data, h, part.noise_power / copies, dense, prior)
-    assert fit.evidence == pytest.approx(expected, rel=0.05)
-
-
-def test_the_prior_is_a_fixed_point_of_em_and_exact_for_orthogonal_columns(rng: np.random.Generator) -> None:
-    m, p, n = 40, 2, 60
-    phi = np.linalg.qr(rng.normal(size=(n, m)))[0] * np.sqrt(n)
-    z = rng.normal(size=(m, p)) * np.linspace(1, 0.2, m)[:, None]
-    y, ones = phi @ z + rng.normal(size=(n, p)), np.ones((n, p))
-    grams, covariance = (phi.T @ phi)[None], np.array([[1.0, 0.3], [0.3, 1.0]])
-    fit = fit_amplitudes(phi.T @ y, grams, np.ones((1, p)), 1, covariance)
-    prior = reference.prior_matrix(fit.prior, fit.correlation)
-    dense = np.linalg.inv(np.linalg.inv(prior) + np.kron(grams[0], np.eye(p)))
-    blocks, _ = posterior_blocks(fit.prior, fit.correlation, np.full((m, p), float(n)))
-    for l in range(m):
-        np.testing.assert_allclose(blocks[l], dense[l * p : (l + 1) * p, l * p : (l + 1) * p], atol=1e-9)
-    assert fit.evidence == pytest.approx(reference.log_evidence(y, ones, np.ones(p), phi, prior), rel=1e-6)
-    again = reference.pool(fit.amplitude**2 + np.einsum("lqq->lq", blocks), BAND)
-    np.testing.assert_allclose(fit.prior, again, rtol=0.02)
-    np.testing.assert_allclose(fit.correlation, [[1, 0.27], [0.27, 1]])
-
-
-def test_amplitudes_solve_a_strongly_coupled_system(rng: np.random.Generator) -> None:
-    m, p, band = 25, 3, np.repeat([0, 1], [12, 13])
-    root = rng.normal(size=(p, m, 40))
-    information = root @ root.transpose(0, 2, 1)
-    variances, correlation = rng.uniform(0.1, 1, (2, p)), 0.5 + 0.5 * np.eye(p)
-    diagonal = band_means(np.einsum("qll->lq", information), band)
-    blocks, _ = posterior_blocks(variances, correlation, diagonal)
-    target = rng.normal(size=(m, p))
-    dense = np.zeros((m, p, m, p))
-    for q in range(p):
-        dense[:, q, :, q] = information[q]
-    matrix = dense.reshape(m * p, m * p) + np.linalg.inv(reference.prior_matrix(variances[band], correlation))
-    expected = np.linalg.solve(matrix, target.ravel()).reshape(m, p)
-    found = solve_amplitudes(target, information.astype(np.float32), diagonal, blocks, band)
-    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
-
-
-def test_prior_is_pooled_and_falls(rng: np.random.Generator) -> None:
-    for m in (5, 20, 39, 95):
-        moments = rng.exponential(size=(m, 3)) * np.linspace(3, 1, m)[:, None]
-        band = np.minimum(np.arange(m) // BAND, max(0, m // BAND - 1))
-        found = falling_prior(band_means(moments, band), np.bincount(band))[band]
-        np.testing.assert_allclose(found, reference.pool(moments, BAND), rtol=1e-9)
-        assert (np.diff(found, axis=0) <= 0).all()
 
 
 def test_recovers_what_lies_in_the_eigenbasis(graph: FrequencyGraph, rng: np.random.Generator) -> None:
@@ -254,7 +167,7 @@ def test_nodes_without_edges_get_the_filter(graph: FrequencyGraph, rng: np.rando
     degrees[:5] = 0
     found = restore_graph_map(y, seen, solver(graph), degrees).coefs.packed
     assert np.isfinite(found).all()
-    assert not scaled_eigenbasis(solver(graph)(1), degrees)[:5].any()
+    assert not ScaledEigenbasis(solver(graph)(1), degrees).rows(0, 5).any()
 
 
 def test_a_vanishing_ctf_is_survived(graph: FrequencyGraph, rng: np.random.Generator) -> None:
@@ -292,8 +205,6 @@ def test_refuses_foreign_eigenbases(graph: FrequencyGraph, rng: np.random.Genera
     _, y, seen = smooth(graph, rng)
     with pytest.raises(InputError, match="frequency k = 0 of 200 particles got a basis of k = 1 and 200 particles"):
         restore_graph_map(y, seen, lambda k, most: solver(graph)(1), graph.degrees)
-    with pytest.raises(InputError, match="a Gram matrix of the eigenbasis has a negative diagonal: check the eigen"):
-        fit_amplitudes(np.ones((1, 1)), np.array([[[-5.0]]]), np.ones((1, 1)), 1, np.eye(1))
 
 
 def test_who_is_not_trusted_has_no_say_but_is_restored(graph: FrequencyGraph, rng: np.random.Generator) -> None:

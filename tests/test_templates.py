@@ -13,19 +13,12 @@ from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.records import FrequencyGraph, SteerableCoefficients
 from mfvdm_fast.restore import graph_map
 from mfvdm_fast.restore.amplitudes import fit_amplitudes
-from mfvdm_fast.restore.graph_map import class_grams, scaled_eigenbasis
 from mfvdm_fast.restore.template_features import TemplateFeatures
 from mfvdm_fast.restore.templates import PARTS, fit_templates, split_in_parts
-from mfvdm_fast.restore.wiener import (
-    Observation,
-    estimate_covariance,
-    estimate_mean,
-    match,
-    sum_products,
-    to_complex,
-)
+from mfvdm_fast.restore.wiener import Observation, estimate_covariance, estimate_mean, match, to_complex
 
 from .reference.eigenbasis import sphere_table
+from .reference.graph_map import design, information
 from .reference.templates import log_likelihood
 from .test_graph_map import OFFSETS, N, smooth, solver
 
@@ -58,15 +51,12 @@ def fitted_without(graph: FrequencyGraph, coefs: SteerableCoefficients, seen: Ob
         others = Observation(seen.transfer[:, columns], seen.group[rows], seen.noise_power[columns])
         y = coefs.packed[rows, columns]
         mean = estimate_mean(y, others) if k == 0 else np.zeros(y.shape[1])
-        phi = scaled_eigenbasis(solver(graph)(k), graph.degrees)
+        phi = design(solver(graph)(k).vectors, graph.degrees, real=k == 0)
         own = phi[rows] if k == 0 else np.concatenate([phi[rows], phi[N + rows]])
         w = match(y, others, mean, real=k == 0)
+        coupling = information(own, others.precision[np.tile(others.group, len(own) // len(rows))])
         fit = fit_amplitudes(
-            sum_products(own, w),
-            class_grams(own, others),
-            others.precision,
-            1 if k == 0 else 2,
-            estimate_covariance(w, others),
+            own.T @ w, coupling.astype(np.float32), len(own) // len(rows), estimate_covariance(w, others)
         )
         x = phi @ fit.amplitude.astype(np.float32)
         x[:N] += mean.astype(np.float32)

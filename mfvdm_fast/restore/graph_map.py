@@ -18,24 +18,16 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..records import Coefficients, Eigenbasis, FloatArray, SteerableCoefficients
-from ..threads import map_in_order, resolve_threads, use_threads
+from ..threads import map_in_order, use_threads
 from .amplitudes import BAND, GraphFit, fit_amplitudes
-from .wiener import (
-    Observation,
-    apply_wiener,
-    estimate_covariance,
-    estimate_mean,
-    match,
-    sum_products,
-    to_complex,
-)
+from .scaled_eigenbasis import ScaledEigenbasis, set_up_regression, weigh_sums
+from .wiener import Observation, apply_wiener, estimate_covariance, estimate_mean, match, to_complex
 
 Real = NDArray[np.float32]
 SolveBasis = Callable[[int, int | None], Eigenbasis]  # of k, and of how many eigenvectors are worth having if known
 Watch = Callable[[int, Coefficients, Coefficients], None]
 log = logging.getLogger(__name__)
 
-ROWS = 1024  # in one piece of work; fixed, so that results do not depend on the number of threads
 SMALLEST_SHARE = 1e-4  # of all evidence so far: a frequency with less is the last that the graph is asked about
 SMALLEST_BAND = 2e-5  # of all evidence so far: bands of eigenvectors with less are left out of the next frequency
 
@@ -46,65 +38,6 @@ class GraphMap:
 
     coefs: SteerableCoefficients
     captured: float  # energy of the fits over the signal energy that the covariance of the particles shows
-
-
-def scaled_eigenbasis(basis: Eigenbasis, degrees: FloatArray, threads: int = 1) -> Real:
-    """Phi = D^{-1/2} U, columns of unit mean square, in the real form: (2 n, m) float32, k = 0: (n, m).
-
-    A node without edges has a row of zeros.
-
-    >>> basis = Eigenbasis(0, np.ones(1), np.full((2, 1), 0.5, np.complex64), np.zeros(1), 1, "converged")
-    >>> (scaled_eigenbasis(basis, np.array([1.0, 0.0])) ** 2).astype(float).round(3).ravel().tolist()
-    [2.0, 0.0]
-    """
-    inverse = np.divide(1, np.sqrt(degrees), out=np.zeros(len(degrees)), where=degrees > 0).astype(np.float32)[:, None]
-    n = len(degrees)
-    phi = np.empty((n if basis.k == 0 else 2 * n, basis.n_eigenvectors), np.float32)
-    pieces = [slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS)]
-
-    def scale_rows(rows: slice) -> FloatArray:
-        square = np.zeros(phi.shape[1])
-        parts = (basis.vectors.real, basis.vectors.imag)[: len(phi) // n]
-        for part, vectors in enumerate(parts):
-            piece = phi[part * n + rows.start : part * n + rows.stop]
-            np.multiply(vectors[rows], inverse[rows], out=piece)
-            square += np.einsum("ij,ij->j", piece, piece, dtype=np.float64)
-        return square
-
-    # |x_i|^2 has unit mean over the n particles when z = 1: Re and Im together.
-    square = np.add.reduce(map_in_order(scale_rows, pieces, threads)) / len(phi)
-    factor = (1 / np.sqrt(np.maximum(square, np.finfo(np.float32).tiny))).astype(np.float32)
-
-    def scale_columns(rows: slice) -> None:
-        for start in range(0, len(phi), n):
-            phi[start + rows.start : start + rows.stop] *= factor
-
-    map_in_order(scale_columns, pieces, threads)
-    return phi
-
-
-def class_grams(phi: Real, seen: Observation, threads: int | None = None) -> FloatArray:
-    """G_g = Phi_g^T T Phi_g over the particles of each class, T their trust: (g, m, m) float64.
-
-    Memory: 8 g m^2 bytes.
-    """
-    n, members = len(seen.group), seen.members()
-    root = None if seen.trust is None else np.sqrt(seen.trust).astype(np.float32)[:, None]
-    grams = np.empty((len(members), phi.shape[1], phi.shape[1]))
-
-    def add(g: int) -> None:
-        rows, total = members[g], grams[g]
-        total[:] = 0
-        for offset in range(0, len(phi), n):
-            for start in range(0, len(rows), ROWS):
-                some = rows[start : start + ROWS]
-                block = phi[offset + some]
-                if root is not None:
-                    block *= root[some]
-                total += block.T @ block
-
-    map_in_order(add, range(len(members)), resolve_threads(threads))
-    return grams
 
 
 @dataclass
@@ -129,35 +62,31 @@ class _Frequency:
     def evidence(self) -> float:
         return max(self.fit.evidence, 0.0) if self.fit else 0.0
 
-    def ask_graph(self, phi: Real, meanwhile: Sequence[Callable[[], None]], threads: int) -> None:
+    def ask_graph(self, phi: ScaledEigenbasis, meanwhile: Sequence[Callable[[], None]], threads: int) -> None:
         """Take out of the residual what the graph explains; ``meanwhile`` are done beside what takes one thread."""
-        n, seen = len(self.seen.group), self.seen
-        if phi.shape[1] == 0:
+        seen = self.seen
+        if phi.m == 0:
             for call in meanwhile:
                 call()
             return
-        prior = estimate_covariance(self.residual, seen, threads)
-        problem = (
-            sum_products(phi, self.residual, threads, seen.trust),
-            class_grams(phi, seen, threads),
-            seen.precision,
-            len(phi) // n,
-            prior,
-        )
+        found = set_up_regression(weigh_sums(phi, self.residual, seen, threads)[0], seen, phi.m, phi.copies)
         fits = list[GraphFit]()
+        problem = found.projected, found.information, found.copies, found.covariance
         calls = [lambda: fits.append(fit_amplitudes(*problem)), *meanwhile]
         map_in_order(lambda call: call(), calls, threads)
         self.fit = fit = fits[0]
-        self.present = float(np.trace(prior))
+        self.present = float(np.trace(found.covariance))
         amplitude, precision = fit.amplitude.astype(np.float32), seen.precision.astype(np.float32)
+        fitted, residual = (part.reshape(phi.copies, phi.n, -1) for part in (self.fitted, self.residual))
 
-        def subtract(start: int) -> float:
-            rows = slice(start, min(start + ROWS, len(phi)))
-            fitted = np.matmul(phi[rows], amplitude, out=self.fitted[rows])
-            self.residual[rows] -= precision[seen.group[np.arange(rows.start, rows.stop) % n]] * fitted
-            return float(np.einsum("ij,ij->", fitted, fitted, dtype=np.float64))
+        def subtract(block: tuple[int, int]) -> float:
+            rows = slice(*block)
+            explained = (phi.rows(*block) @ amplitude).reshape(phi.copies, -1, amplitude.shape[1])
+            fitted[:, rows] = explained
+            residual[:, rows] -= precision[seen.group[rows]] * explained
+            return float(np.einsum("cij,cij->", explained, explained, dtype=np.float64))
 
-        self.energy = sum(map_in_order(subtract, range(0, len(phi), ROWS), threads)) / n
+        self.energy = sum(map_in_order(subtract, phi.blocks(), threads)) / phi.n
 
     def finish(self, threads: int) -> Coefficients:
         """What the graph explains, and the Wiener filter of the residual."""
@@ -195,7 +124,7 @@ def restore_graph_map(
     """Graph MAP of every angular frequency that the graph says something about, Wiener filter of the rest.
 
     Frequencies go upwards, until one adds less than 1e-4 of the evidence. Peak memory besides the result: one
-    eigenbasis and Phi (16 n m bytes), 8 (g + p) m^2 bytes, and a few float32 copies of two ``coefs[k]``.
+    eigenbasis (8 n m bytes), 4 (g + 32 + p) m^2 bytes, and a few float32 copies of two ``coefs[k]``.
 
     Parameters
     ----------
@@ -248,7 +177,7 @@ def restore_graph_map(
 
         k, most, left = 0, None, list[Callable[[], None]]()
         while k <= coefs.k_max and asked and (k_max is None or k <= k_max):
-            phi = scaled_eigenbasis(_check_basis(bases(k, most), k, coefs.n_particles), degrees, count)
+            phi = ScaledEigenbasis(_check_basis(bases(k, most), k, coefs.n_particles), degrees, count)
             one = begin(k, count)
             one.ask_graph(phi, left, count)  # and finish the frequency before, which one thread does meanwhile
             left = [partial(finish, k, one)]

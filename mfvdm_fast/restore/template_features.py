@@ -114,16 +114,18 @@ def _penalties(fits: list[TemplateFit], offsets: IndexArray, seen: Observation, 
     """1/2 sum_k w_k |h_g x_j|_k^2 / s^2 of each template with each class: (n, g)."""
     halves = np.where(np.arange(len(seen.noise_power)) < offsets[1], 0.5, 1.0)
     precision = (seen.precision.T * halves[:, None]).astype(np.float32)
-    penalty = np.zeros((len(fits[0].deviations), precision.shape[1]), np.float32)
+    penalty = np.empty((len(fits[0].deviations), precision.shape[1]), np.float32)
 
-    def add(start: int) -> None:
+    def fill(start: int) -> None:
         rows = slice(start, start + BLOCK)
+        power = np.empty((len(penalty[rows]), offsets[len(fits)]), np.float32)
         for k, fit in enumerate(fits):
-            template = fit.deviations[rows] + fit.mean.astype(np.float32)
-            power = np.square(template.real) + np.square(template.imag)
-            penalty[rows] += power @ precision[offsets[k] : offsets[k + 1]]
+            own = power[:, offsets[k] : offsets[k + 1]]
+            np.square(fit.deviations.real[rows] + fit.mean.astype(np.float32), out=own)
+            own += np.square(fit.deviations.imag[rows])
+        np.matmul(power, precision[: offsets[len(fits)]], out=penalty[rows])
 
-    map_in_order(add, range(0, len(penalty), BLOCK), threads)
+    map_in_order(fill, range(0, len(penalty), BLOCK), threads)
     return penalty
 
 

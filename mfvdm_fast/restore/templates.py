@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ParameterError
+from ..kernels.eigen_rows import join_parts
 from ..records import Coefficients, FloatArray, IndexArray, SteerableCoefficients
 from ..threads import map_in_order, use_threads
 from .amplitudes import GraphFit, fit_amplitudes
-from .graph_map import SolveBasis, class_grams, room_for_next, scaled_eigenbasis
-from .template_features import BLOCK, TemplateFeatures, TemplateFit, describe_templates, mean_precision
-from .wiener import Observation, Real, estimate_covariance, estimate_mean, match, sum_products
+from .graph_map import SolveBasis, room_for_next
+from .scaled_eigenbasis import ScaledEigenbasis, set_up_regression, weigh_sums
+from .template_features import TemplateFeatures, TemplateFit, describe_templates, mean_precision
+from .wiener import Observation, estimate_mean, match
 
 PARTS = 4  # 2 lose 0.05 to 0.2 dB, as templates are made of half of the particles; 8 gain no more
 SMALLEST_SHARE = 2e-3  # of all evidence so far: a frequency with less is the last one that tells views apart
@@ -117,8 +119,8 @@ def fit_templates(
 ) -> Templates:
     """Restorations of all particles in the eigenbasis of a graph, their amplitudes fitted without one part at a time.
 
-    Peak memory, of q parts: 8 q n bytes per coefficient up to ``k_max``, one eigenbasis in the real form (8 n m bytes),
-    and 8 (q + 3) g m^2 bytes.
+    Peak memory, of q parts: 8 q n bytes per coefficient up to ``k_max``, one eigenbasis (8 n m bytes), and
+    4 q (g + 32 + p) m^2 bytes.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def fit_templates(
         most, total = None, 0.0
         for k in range(last + 1):
             own = seen.columns(int(coefs.offsets[k]), int(coefs.offsets[k + 1]))
-            phi = scaled_eigenbasis(bases(k, most), degrees, count)
+            phi = ScaledEigenbasis(bases(k, most), degrees, count)
             fitted = _fit_parts(coefs[k], own, k, phi, part, count)
             for frequencies, (one, _) in zip(fits, fitted, strict=True):
                 frequencies.append(one)
@@ -181,49 +183,38 @@ def _check_parts(part: NDArray[Any], n: int) -> IndexArray:
 
 
 def _fit_parts(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real, part: IndexArray, threads: int
+    coefs: Coefficients, seen: Observation, k: int, phi: ScaledEigenbasis, part: IndexArray, threads: int
 ) -> list[tuple[TemplateFit, GraphFit | None]]:
     """Amplitudes of one frequency, for each part from the particles of the others."""
-    n_parts, n_classes = int(part.max()) + 1, len(seen.transfer)
-    of_parts = replace(seen, group=n_classes * part + seen.group, transfer=np.tile(seen.transfer, (n_parts, 1)))
-    grams = class_grams(phi, of_parts, threads).reshape(n_parts, n_classes, phi.shape[1], phi.shape[1])
-    total = np.empty(grams.shape[1:])
-    map_in_order(lambda g: grams[:, g].sum(axis=0, out=total[g]), range(n_classes), threads)
-
-    def fit(number: int) -> tuple[TemplateFit, GraphFit | None]:
-        trust = np.where(part == number, 0.0, 1.0 if seen.trust is None else seen.trust)
-        return _fit(coefs, replace(seen, trust=trust), k, phi, total - grams[number], threads)
-
-    return map_in_order(fit, range(n_parts), threads)
-
-
-def _fit(
-    coefs: Coefficients, seen: Observation, k: int, phi: Real, grams: FloatArray, threads: int
-) -> tuple[TemplateFit, GraphFit | None]:
-    """Amplitudes of one frequency from the particles that are trusted, whose Gram matrices are ``grams``."""
+    trust = np.ones(phi.n) if seen.trust is None else seen.trust
+    others = [replace(seen, trust=np.where(part == number, 0.0, trust)) for number in range(part.max() + 1)]
+    if phi.m == 0:  # the graph says nothing about this frequency
+        return [(_mean_alone(coefs, one, k), None) for one in others]
     mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
-    if phi.shape[1] == 0:  # the graph says nothing about this frequency
-        return TemplateFit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0))), None
-    matched = match(coefs, seen, mean, real=k == 0)
-    covariance = estimate_covariance(matched, seen)
-    products = sum_products(phi, matched, trust=seen.trust)
-    fit = fit_amplitudes(products, grams, seen.precision, len(phi) // len(coefs), covariance)
-    scale = mean_precision(seen)
-    inner = scale[:, None] * fit.amplitude.T
-    weight = 1.0 if k == 0 else 2.0
-    values, vectors = np.linalg.eigh(inner @ (grams.sum(axis=0) / seen.weights.sum()) @ inner.T * weight)
-    deviations = _spread(phi, fit.amplitude.astype(np.float32), len(coefs), threads)
-    return TemplateFit(deviations, mean, values[::-1], vectors[:, ::-1]), fit
+    matched = match(coefs, seen, mean, real=k == 0, threads=threads)
+    sums = weigh_sums(phi, matched, seen, threads, part)
+
+    def fit(number: int) -> tuple[GraphFit, TemplateFit]:
+        found = set_up_regression(sums[number], others[number], phi.m, phi.copies)
+        fitted = fit_amplitudes(found.projected, found.information, found.copies, found.covariance)
+        # Templates are told apart in the axes in which they differ most, seen through mean CTF and noise.
+        inner = mean_precision(seen)[:, None] * fitted.amplitude.T
+        gram = found.gram / others[number].weights.sum()
+        values, axes = np.linalg.eigh(inner @ gram @ inner.T * (1.0 if k == 0 else 2.0))
+        return fitted, TemplateFit(deviations[number], mean + found.shift, values[::-1], axes[:, ::-1])
+
+    deviations = np.empty((len(others), phi.n, coefs.shape[1]), np.complex64)
+    fits = map_in_order(fit, range(len(others)), threads)
+    amplitudes = np.concatenate([one.amplitude for one, _ in fits], axis=1).astype(np.float32)
+
+    def multiply(block: tuple[int, int]) -> None:
+        product = (phi.rows(*block) @ amplitudes).reshape(phi.copies, -1, amplitudes.shape[1])
+        join_parts(product, block[0], deviations)
+
+    map_in_order(multiply, phi.blocks(), threads)
+    return [(template, fitted) for fitted, template in fits]
 
 
-def _spread(phi: Real, amplitude: Real, n: int, threads: int) -> Coefficients:
-    """Phi z of n particles, complex."""
-    out = np.empty((n, amplitude.shape[1]), np.complex64)
-
-    def multiply(start: int) -> None:
-        rows = slice(start, min(start + BLOCK, n))
-        out.real[rows] = phi[rows] @ amplitude
-        out.imag[rows] = phi[n + rows.start : n + rows.stop] @ amplitude if len(phi) > n else 0
-
-    map_in_order(multiply, range(0, n, BLOCK), threads)
-    return out
+def _mean_alone(coefs: Coefficients, seen: Observation, k: int) -> TemplateFit:
+    mean = estimate_mean(coefs, seen) if k == 0 else np.zeros(coefs.shape[1])
+    return TemplateFit(np.zeros(coefs.shape, np.complex64), mean, np.zeros(0), np.zeros((coefs.shape[1], 0)))

@@ -63,10 +63,18 @@ class Observation:
 
     def members(self) -> list[IndexArray]:
         """The particles of each class, ascending."""
-        # Sixteen bits are sorted by their value, in a tenth of the time.
-        few = self.group.astype(np.uint16) if len(self.transfer) < 2**16 else self.group
-        order = np.argsort(few, kind="stable")
-        return np.split(order, np.cumsum(self.counts.astype(np.int64))[:-1])
+        return members_of(self.group, len(self.transfer))
+
+
+def members_of(group: IndexArray, n_groups: int) -> list[IndexArray]:
+    """The members of each group, ascending, of the group (n,) of each.
+
+    >>> [members.tolist() for members in members_of(np.array([1, 0, 1]), 3)]
+    [[1], [0, 2], []]
+    """
+    # Sixteen bits are sorted by their value, in a tenth of the time.
+    order = np.argsort(group.astype(np.uint16) if n_groups < 2**16 else group, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(group, minlength=n_groups))[:-1])
 
 
 def describe_observation(
@@ -216,14 +224,19 @@ def estimate_covariance(matched: Real, seen: Observation, threads: int = 1) -> F
     >>> estimate_covariance(y, Observation(np.ones((1, 2)), np.zeros(20000, np.int64), np.ones(2))).round(1).tolist()
     [[4.1, 0.0], [0.0, 0.0]]
     """
+    copies = len(matched) // len(seen.group)
+    return covariance_of_products(sum_products(matched, matched, threads, seen.trust), seen, copies)
+
+
+def covariance_of_products(products: FloatArray, seen: Observation, copies: int) -> FloatArray:
+    """The same from the sum of w w^T (p, p), each by its trust, over n particles in ``copies`` parts (Re; Im)."""
     counts, precision = seen.weights, seen.precision
     n = counts.sum()
     noise = np.maximum(counts @ precision / n, np.finfo(np.float64).tiny)
     root = np.sqrt(noise)
     # Re and Im each carry half of the noise and of the signal, so that their sum over n is that of one complex number.
-    values, vectors = np.linalg.eigh(sum_products(matched, matched, threads, seen.trust) / n / np.outer(root, root))
-    effective = 1.0 if seen.trust is None else n / len(seen.trust)
-    values = shrink_spectrum(values, matched.shape[1] / (effective * len(matched)))
+    values, vectors = np.linalg.eigh(products / n / np.outer(root, root))
+    values = shrink_spectrum(values, len(root) / (copies * n))
     signal = (vectors * values) @ vectors.T * np.outer(root, root)
     overlap = (precision * counts[:, None]).T @ precision / n
     covariance = np.divide(signal, overlap, out=np.zeros_like(signal), where=overlap > 1e-12 * overlap.max(initial=0))

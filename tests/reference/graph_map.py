@@ -18,6 +18,36 @@ def design(vectors: Array, degrees: Array, real: bool) -> Array:
     return phi / np.sqrt((np.asarray(phi, float) ** 2).mean(axis=0))
 
 
+def information(phi: Array, precision: Array) -> Array:
+    """Phi^T diag(precision_q) Phi of each coefficient q: (p, m, m), for ``precision`` (N, p) of every row of Phi."""
+    return np.stack([phi.T @ (weight[:, None] * phi) for weight in precision.T])
+
+
+def fit_bands(
+    projected: Array, coupling: Array, diagonal: Array, correlation: Array, width: int, prior: Array, copies: int
+) -> tuple[Array, Array]:
+    """Five steps of EM with dense matrices: z (m, p), and log det(1 + Lambda D) of each band.
+
+    ``prior`` (m, p), ``diagonal`` (b, p), bands of ``width`` eigenvectors (the last one takes the rest).
+    """
+    m, p = projected.shape
+    of = np.minimum(np.arange(m) // width, len(diagonal) - 1)
+    dense = np.zeros((m, p, m, p))
+    for q in range(p):
+        dense[:, q, :, q] = coupling[q]
+    z: Array = np.zeros((m, p))
+    for step in range(5):
+        if step > 0:
+            spread = np.stack([np.diag(np.linalg.inv(np.linalg.inv(prior_matrix(prior[l : l + 1], correlation))
+                                                     + np.diag(diagonal[of[l]]))) for l in range(m)])  # fmt: skip
+            prior = pool(copies * z**2 + spread, width)
+        z = np.linalg.solve(dense.reshape(m * p, m * p) + np.linalg.inv(prior_matrix(prior, correlation)),
+                            projected.ravel()).reshape(m, p)  # fmt: skip
+    first = [int(np.flatnonzero(of == b)[0]) for b in range(len(diagonal))]
+    full = [prior_matrix(prior[l : l + 1], correlation) @ np.diag(diagonal[of[l]]) for l in first]
+    return z, np.array([np.linalg.slogdet(np.eye(p) + one)[1] for one in full])
+
+
 def prior_matrix(variances: Array, correlation: Array) -> Array:
     """Covariance (m p, m p) of z in row-major order: independent over l, correlated over q."""
     m, p = variances.shape
