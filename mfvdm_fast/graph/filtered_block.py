@@ -24,7 +24,7 @@ GRAM_ROWS = 1024  # in one product of a Gram matrix, at most: products of fewer 
 TRIANGLE = 96  # columns of a symmetric product in one piece, at least
 PANELS_AT_ONCE = 4  # at most; further threads share the rows of a panel
 SLAB = 48  # rows of a Gram matrix that are added in one piece
-SAMPLE = 2048  # particles that residuals are measured on
+SAMPLE = 1024  # particles that residuals are measured on
 SUMS = 16  # partial sums of a Gram matrix, whose rounding errors grow with the number of rows in each
 DEPENDENT = 1e-5  # of the largest eigenvalue of the Gram matrix: what float32 cannot tell from the other vectors
 
