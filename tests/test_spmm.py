@@ -11,7 +11,7 @@ from mfvdm_fast.graph.filtered_block import FilteredBlock
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.kernels._simd import empty_aligned
 from mfvdm_fast.kernels.pairs import pack_lanes, pack_slabs
-from mfvdm_fast.kernels.spmm import PANEL, filter_panel, join_rows, put_rows, split_rows
+from mfvdm_fast.kernels.spmm import PANEL, filter_panel, join_rows, multiply_rows, put_rows, split_rows
 from mfvdm_fast.records import FrequencyGraph
 from mfvdm_fast.threads import use_threads
 
@@ -114,3 +114,15 @@ def test_rows_go_where_they_belong(parts: int, rng: np.random.Generator) -> None
     np.testing.assert_array_equal(vectors[order].real, block[::parts])
     np.testing.assert_array_equal(vectors[order].imag, block[1::2] if parts == 2 else 0)
     assert np.isnan(np.delete(vectors, order, axis=0)).all()
+
+
+def test_products_of_rows(rng: np.random.Generator) -> None:
+    """As Clebsch-Gordan has it: each vector times a combination of the factors; columns beyond are left alone."""
+    others, factors = (rng.normal(size=(N, w)) + 1j * rng.normal(size=(N, w)) for w in (20, 4))
+    mix, particles = rng.normal(size=(3, 17)).astype(np.float32), rng.permutation(N)[:9]
+    out = np.full((9, 21), 7, np.complex64)
+    parts = (array.astype(np.complex64).view(np.float32) for array in (others, factors))
+    multiply_rows(*parts, mix, particles, out.view(np.float32))
+    expected = others[particles, :17] * (factors[particles, :3] @ mix)
+    np.testing.assert_allclose(out[:, :17], expected, atol=1e-5)
+    assert (out[:, 17:] == 7).all()

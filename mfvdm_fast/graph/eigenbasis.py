@@ -14,6 +14,7 @@ import scipy.linalg
 
 from ..checks import check_kind, check_whole
 from ..errors import ParameterError, SolverError
+from ..kernels.spmm import multiply_rows
 from ..records import Coefficients, Eigenbasis, FrequencyGraph, IndexArray
 from ..threads import map_in_order, resolve_threads, use_threads
 from .arpack import smallest_signal, solve_with_arpack
@@ -220,14 +221,17 @@ class _ChebyshevSolver:
         On the sphere of views they are Wigner functions, and the products with the three leading ones of k = 1 hold
         those of the next frequency (Clebsch-Gordan): what is left for the filter is little.
         """
-        factors, others = unit.vectors[:, :LEADING], neighbor.vectors[:, : self.n_wanted]
-        mix = self.rng.standard_normal((factors.shape[1], others.shape[1]), np.float32)
-        fresh = self._signs((self.n, self.block.width - others.shape[1]))
+        m = min(neighbor.n_eigenvectors, self.n_wanted)
+        factors, others = (
+            np.ascontiguousarray(basis.vectors, np.complex64).view(np.float32) for basis in (unit, neighbor)
+        )
+        mix = self.rng.standard_normal((min(LEADING, unit.n_eigenvectors), m), np.float32)
+        fresh = self._signs((self.n, self.block.width - m))
 
         def multiply(particles: IndexArray) -> Coefficients:
             out = np.empty((len(particles), self.block.width), np.complex64)
-            np.multiply(others[particles], factors[particles] @ mix, out=out[:, : others.shape[1]])
-            out[:, others.shape[1] :] = fresh[particles]
+            multiply_rows(others, factors, mix, particles, out.view(np.float32))
+            out[:, m:] = fresh[particles]
             return out
 
         return multiply

@@ -156,3 +156,28 @@ def put_rows(block, parts, order, vectors):  # type: ignore[no-untyped-def]
         for c in range(block.shape[1]):
             y = block[parts * i + 1, c] if parts == 2 else np.float32(0.0)
             vectors[row, c] = complex(block[parts * i, c], y)
+
+
+@kernel
+def multiply_rows(others, factors, mix, particles, out):  # type: ignore[no-untyped-def]
+    """Vectors times combinations of ``factors``: out_rl = others_il sum_t factors_it mix_tl, i = particles_r.
+
+    ``others`` (n, 2 m), ``factors`` (n, 2 t) and ``out`` (r, >= 2 m) float32, real and imaginary parts interleaved;
+    ``mix`` (t, m) float32, ``particles`` (r,) int64.
+    """
+    t, m = mix.shape
+    re, im = np.empty(m, np.float32), np.empty(m, np.float32)
+    for r in range(len(particles)):
+        i = particles[r]
+        re[:] = 0
+        im[:] = 0
+        for s in range(t):
+            a, b = factors[i, 2 * s], factors[i, 2 * s + 1]
+            for l in range(m):
+                re[l] += a * mix[s, l]
+                im[l] += b * mix[s, l]
+        row, target = others[i], out[r]
+        for l in range(m):
+            a, b = row[2 * l], row[2 * l + 1]
+            target[2 * l] = a * re[l] - b * im[l]
+            target[2 * l + 1] = a * im[l] + b * re[l]
