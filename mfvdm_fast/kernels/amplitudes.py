@@ -12,6 +12,7 @@ import numpy as np
 from ._jit import kernel
 
 SMALLEST = np.finfo(np.float64).tiny  # of a prior variance
+ROUGHER = 10.0  # amplitudes that nothing but the next prior follows from
 
 
 @kernel
@@ -171,5 +172,6 @@ def fit_bands(projected, information, diagonal, correlation, bounds, prior, copi
                     moments[band, q] = copies * square / (stop - start) + blocks[band, q, q]
             falling_prior(moments, bounds, prior)
         posterior_blocks(prior, correlation, diagonal, blocks, log_determinants)
-        z = solve_amplitudes(projected, information, diagonal, blocks, bounds, tolerance, most)
+        enough = tolerance if step == steps - 1 else ROUGHER * tolerance
+        z = solve_amplitudes(projected, information, diagonal, blocks, bounds, enough, most)
     return z, log_determinants
