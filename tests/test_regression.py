@@ -183,6 +183,13 @@ def test_prior_is_pooled_and_falls(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found.T, judge, rtol=1e-9)
 
 
+def test_rounding_below_zero_is_nothing_known() -> None:
+    information = np.array([[[10.0]], [[-1e-6]]], np.float32)
+    fit = fit_amplitudes(np.array([[40.0, 0.0]]), information, 1, np.eye(2))
+    assert fit.amplitude[0, 0] == pytest.approx(3.975, abs=1e-3)
+    assert abs(fit.amplitude[0, 1]) < 1e-6
+
+
 def test_refuses_what_is_no_gram_matrix() -> None:
     with pytest.raises(InputError, match="a Gram matrix of the eigenbasis has a negative diagonal: check the eigen"):
         fit_amplitudes(np.ones((1, 1)), np.full((1, 1, 1), -5, np.float32), 1, np.eye(1))

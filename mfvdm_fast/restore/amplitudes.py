@@ -16,6 +16,7 @@ Real = NDArray[np.float32]
 EM_STEPS = 5
 TRUST = 0.9  # in correlations that are those of all eigenvectors together
 MAX_ITERATIONS, TOLERANCE = 20, 1e-3  # of the linear system; the prior is not known to a thousandth
+ROUNDING = 1e-5  # of single precision, in sums over all particles
 BAND = 20  # eigenvectors that share one prior variance
 
 
@@ -69,8 +70,10 @@ def fit_amplitudes(projected: FloatArray, information: Real, copies: int, covari
     m = len(projected)
     band = np.minimum(np.arange(m) // BAND, max(0, m // BAND - 1))
     diagonal = band_means(np.einsum("qll->lq", information[:, :m, :m]).astype(np.float64), band)
-    if diagonal.min(initial=0) < 0:
+    # What is left where all others have no say is the rounding error of a difference: 0.
+    if diagonal.min(initial=0) < -ROUNDING * np.abs(diagonal).max(initial=0):
         raise InputError("a Gram matrix of the eigenbasis has a negative diagonal: check the eigenvectors")
+    diagonal = np.maximum(diagonal, 0)
     count = np.bincount(band)[:, None]
     scale = (diagonal * count).sum(axis=0) / m
     scale = np.maximum(scale, 1e-12 * scale.max() or 1.0)  # where the CTF vanishes there is nothing to learn
