@@ -13,8 +13,8 @@ from mfvdm_fast.graph.frequency_graph import build_frequency_graph
 from mfvdm_fast.kernels.amplitudes import falling_prior, fit_bands, posterior_blocks, solve_amplitudes
 from mfvdm_fast.records import Eigenbasis, FrequencyGraph
 from mfvdm_fast.restore.amplitudes import BAND, fit_amplitudes
-from mfvdm_fast.restore.scaled_eigenbasis import Real, Regression, ScaledEigenbasis, set_up_regression, weigh_sums
-from mfvdm_fast.restore.wiener import Observation, estimate_covariance, estimate_mean, match
+from mfvdm_fast.restore.scaled_eigenbasis import Regression, ScaledEigenbasis, set_up_regression, weigh_sums
+from mfvdm_fast.restore.wiener import Observation, Real, estimate_covariance, estimate_mean, match
 
 from .reference import graph_map as reference
 from .reference.eigenbasis import sphere_table

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..records import Coefficients, Eigenbasis, FloatArray, SteerableCoefficients
 from ..threads import map_in_order, use_threads
 from .amplitudes import BAND, GraphFit, fit_amplitudes
 from .scaled_eigenbasis import ScaledEigenbasis, set_up_regression, weigh_sums
-from .wiener import Observation, apply_wiener, estimate_covariance, estimate_mean, match, to_complex
+from .wiener import Observation, Real, apply_wiener, estimate_covariance, estimate_mean, match, to_complex
 
-Real = NDArray[np.float32]
 SolveBasis = Callable[[int, int | None], Eigenbasis]  # of k, and of how many eigenvectors are worth having if known
 Watch = Callable[[int, Coefficients, Coefficients], None]
 log = logging.getLogger(__name__)

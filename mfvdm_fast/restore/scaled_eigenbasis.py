@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..kernels.eigen_rows import add_squares, joint_rows, scaled_rows
 from ..records import Eigenbasis, FloatArray, IndexArray
 from ..threads import map_in_order
-from .wiener import Observation, covariance_of_products, members_of
-
-Real = NDArray[np.float32]
+from .wiener import Observation, Real, covariance_of_products, members_of
 
 ROWS = 256  # particles whose rows are in cache together; fixed, so that results do not depend on the number of threads
 PIECES = 32  # that all particles make, at least, whatever their classes
