@@ -10,8 +10,9 @@ from scipy.optimize import isotonic_regression
 
 from mfvdm_fast.errors import InputError
 from mfvdm_fast.graph.frequency_graph import build_frequency_graph
-from mfvdm_fast.kernels.amplitudes import falling_prior, fit_bands, posterior_blocks, solve_amplitudes
+from mfvdm_fast.kernels.amplitudes import falling_prior, posterior_blocks, solve_amplitudes
 from mfvdm_fast.records import Eigenbasis, FrequencyGraph
+from mfvdm_fast.restore import amplitudes
 from mfvdm_fast.restore.amplitudes import BAND, fit_amplitudes
 from mfvdm_fast.restore.scaled_eigenbasis import Regression, ScaledEigenbasis, set_up_regression, weigh_sums
 from mfvdm_fast.restore.wiener import Observation, Real, estimate_covariance, estimate_mean, match
@@ -156,19 +157,22 @@ def test_amplitudes_solve_a_strongly_coupled_system(spare: int, rng: np.random.G
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-def test_em_is_that_of_dense_matrices(copies: int, rng: np.random.Generator) -> None:
-    m, p, bounds = 25, 3, np.array([0, 10, 25])
+def test_em_is_that_of_dense_matrices(copies: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amplitudes, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(amplitudes, "MAX_ITERATIONS", 200)
+    m, p, first = 45, 3, [0, BAND]  # 5 are too few for a band of their own
     root = rng.normal(size=(p, m, 300))
     coupling = root @ root.transpose(0, 2, 1)
-    correlation = 0.5 + 0.5 * np.eye(p)
-    diagonal = np.add.reduceat(np.einsum("qll->lq", coupling), bounds[:-1]) / np.diff(bounds)[:, None]
-    start, target = np.full((2, p), 0.1), 40 * rng.normal(size=(m, p))
-    z, expected = reference.fit_bands(target, coupling, diagonal, correlation, 10, np.full((m, p), 0.1), copies)
-    fitted, found = fit_bands(
-        target, coupling.astype(np.float32), diagonal, correlation, bounds, start, copies, 5, 1e-6, 200
-    )
-    np.testing.assert_allclose(fitted, z, atol=1e-4 * np.abs(z).max())
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    target, covariance = 40 * rng.normal(size=(m, p)), np.eye(p) + 0.5
+    fit = fit_amplitudes(target, coupling.astype(np.float32), copies, covariance)
+    size = np.diff([*first, m])[:, None]
+    diagonal = np.add.reduceat(np.einsum("qll->lq", coupling), first) / size
+    scale = (diagonal * size).sum(axis=0) / m
+    start = np.tile(copies * (target**2).mean(axis=0) / scale**2 - 1 / scale, (m, 1))
+    z, log_determinants = reference.fit_bands(target, coupling, diagonal, fit.correlation, BAND, start, copies)
+    np.testing.assert_allclose(fit.amplitude, z, atol=1e-4 * np.abs(z).max())
+    explained = np.add.reduceat((target * z).sum(axis=1), first)
+    np.testing.assert_allclose(fit.band_evidence, 0.5 * (copies * explained - log_determinants * size[:, 0]), rtol=1e-4)
 
 
 def test_prior_is_pooled_and_falls(rng: np.random.Generator) -> None:

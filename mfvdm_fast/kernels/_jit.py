@@ -108,6 +108,9 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
     """Compile ``function`` on first call: no Python objects, GIL released, cached on disk.
 
     ``parallel=True`` lets ``numba.prange`` use several threads; each thread must own the rows that it writes.
+
+    Write loops where one array goes into another: ``a[:] = b`` takes two seconds more to compile, most of them for the
+    message about shapes that do not fit.
     """
 
     def decorate(func: Callable[..., Any]) -> Any:

@@ -12,7 +12,6 @@ import numpy as np
 from ._jit import kernel
 
 SMALLEST = np.finfo(np.float64).tiny  # of a prior variance
-ROUGHER = 10.0  # amplitudes that nothing but the next prior follows from
 
 
 @kernel
@@ -150,28 +149,3 @@ def falling_prior(moments, bounds, prior):  # type: ignore[no-untyped-def]
         for group in range(n):
             for band in range(first[group], first[group + 1]):
                 prior[band, q] = max(mean[group], SMALLEST)
-
-
-@kernel
-def fit_bands(projected, information, diagonal, correlation, bounds, prior, copies, steps, tolerance, most):  # type: ignore[no-untyped-def]
-    """``steps`` of EM from ``prior`` (b, p) float64, which is changed: (z (m, p), log determinants (b,)).
-
-    The rest is as in :func:`solve_amplitudes` and :func:`posterior_blocks`; ``copies`` numbers share each z.
-    """
-    n_bands, p = prior.shape
-    blocks, log_determinants = np.empty((n_bands, p, p)), np.empty(n_bands)
-    moments, z = np.empty((n_bands, p)), np.empty_like(projected)
-    for step in range(steps):
-        if step > 0:
-            for band in range(n_bands):
-                start, stop = bounds[band], bounds[band + 1]
-                for q in range(p):
-                    square = 0.0
-                    for l in range(start, stop):
-                        square += z[l, q] * z[l, q]
-                    moments[band, q] = copies * square / (stop - start) + blocks[band, q, q]
-            falling_prior(moments, bounds, prior)
-        posterior_blocks(prior, correlation, diagonal, blocks, log_determinants)
-        enough = tolerance if step == steps - 1 else ROUGHER * tolerance
-        z = solve_amplitudes(projected, information, diagonal, blocks, bounds, enough, most)
-    return z, log_determinants

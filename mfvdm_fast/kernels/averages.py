@@ -55,4 +55,5 @@ def turned_means(x, k, angles, weights, others, begins, ends, out):  # type: ign
                 re, im = row[q], row[p + q]
                 total[q] += c * re - turn * im
                 total[p + q] += sign * c * im + s * re
-        out[i] = total
+        for q in range(2 * p):
+            out[i, q] = total[q]

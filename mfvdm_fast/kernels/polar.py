@@ -174,12 +174,15 @@ def wrap_rows(rows, pad, grid):  # type: ignore[no-untyped-def]
     for y in range(size):
         target, source = grid[(y - half) % n_rows], rows[y]
         last = min(n_columns, pad + source.shape[0])
-        target[pad:last] = source[: last - pad]
-        for i in range(target.shape[1]):
-            for c in range(pad):
-                target[c, i] = source[pad - c, i].conjugate()
-            for c in range(last, n_columns):
-                target[c, i] = source[n_rows - (c - pad), i].conjugate()
+        for c in range(pad, last):
+            for v in range(8):
+                target[c, v] = source[c - pad, v]
+        for c in range(pad):
+            for v in range(8):
+                target[c, v] = source[pad - c, v].conjugate()
+        for c in range(last, n_columns):
+            for v in range(8):
+                target[c, v] = source[n_rows - (c - pad), v].conjugate()
 
 
 @kernel

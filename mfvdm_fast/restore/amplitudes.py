@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..kernels.amplitudes import fit_bands
+from ..kernels.amplitudes import falling_prior, posterior_blocks, solve_amplitudes
 from ..records import FloatArray, IndexArray
 
 Real = NDArray[np.float32]
@@ -16,6 +16,7 @@ Real = NDArray[np.float32]
 EM_STEPS = 5
 TRUST = 0.9  # in correlations that are those of all eigenvectors together
 MAX_ITERATIONS, TOLERANCE = 20, 1e-3  # of the linear system; the prior is not known to a thousandth
+ROUGHER = 10.0  # times the tolerance do amplitudes have that nothing but the next prior follows from
 ROUNDING = 1e-5  # of single precision, in sums over all particles
 BAND = 20  # eigenvectors that share one prior variance
 
@@ -67,7 +68,7 @@ def fit_amplitudes(projected: FloatArray, information: Real, copies: int, covari
     >>> fit.amplitude.round(1).tolist()
     [[4.0, 0.0]]
     """
-    m = len(projected)
+    m, p = projected.shape
     band = np.minimum(np.arange(m) // BAND, max(0, m // BAND - 1))
     diagonal = band_means(np.einsum("qll->lq", information[:, :m, :m]).astype(np.float64), band)
     # What is left where all others have no say is the rounding error of a difference: 0.
@@ -80,9 +81,14 @@ def fit_amplitudes(projected: FloatArray, information: Real, copies: int, covari
     start = copies * (projected**2).mean(axis=0) / scale**2 - 1 / scale
     prior = np.tile(np.maximum(start, 1e-3 / scale), (len(diagonal), 1))
     correlation, bounds = prior_correlation(covariance), np.append(np.flatnonzero(np.diff(band, prepend=-1)), m)
-    amplitude, log_determinants = fit_bands(
-        projected, information, diagonal, correlation, bounds, prior, copies, EM_STEPS, TOLERANCE, MAX_ITERATIONS
-    )
+    amplitude, blocks, log_determinants = np.zeros((m, p)), np.empty((*prior.shape, p)), np.empty(len(prior))
+    for step in range(EM_STEPS):
+        if step:
+            known = np.einsum("bqq->bq", blocks)
+            falling_prior(copies * np.add.reduceat(amplitude**2, bounds[:-1]) / count + known, bounds, prior)
+        posterior_blocks(prior, correlation, diagonal, blocks, log_determinants)
+        enough = TOLERANCE if step == EM_STEPS - 1 else ROUGHER * TOLERANCE
+        amplitude = solve_amplitudes(projected, information, diagonal, blocks, bounds, enough, MAX_ITERATIONS)
     explained = np.bincount(band, np.einsum("lq,lq->l", projected, amplitude))
     evidence = 0.5 * (copies * explained - log_determinants * count[:, 0])
     return GraphFit(amplitude, prior[band], correlation, evidence)
