@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..kernels.amplitudes import falling_prior, posterior_blocks, solve_amplitudes
 from ..records import FloatArray, IndexArray
-
-Real = NDArray[np.float32]
+from .wiener import Real
 
 EM_STEPS = 5
 TRUST = 0.9  # in correlations that are those of all eigenvectors together
